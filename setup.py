@@ -1,0 +1,17 @@
+"""Answers a Python that cannot run spark-strategy in one line; all metadata is in pyproject.toml.
+
+pip before 24.1 reads `requires-python` after the dependencies, so that a user of Python 3.10 would
+see an essay about keras versions instead.
+"""
+
+import sys
+
+from setuptools import setup
+
+if not (3, 11) <= sys.version_info[:2] < (3, 14):
+    sys.exit(
+        "spark-strategy needs Python 3.11, 3.12 or 3.13; this is Python %s (%s)."
+        % (sys.version.split()[0], sys.executable)
+    )
+
+setup()
