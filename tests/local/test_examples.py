@@ -1,0 +1,72 @@
+"""The examples do what they say, each started as a reader would start it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DEADLINE_S = 150
+
+
+def last_line(script: str, *arguments: str) -> str:
+    """The last line that an example prints; its whole output is shown when it fails."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout.splitlines()[-1]
+
+
+def numbers(text: str) -> list[float]:
+    """The decimal fractions in a line."""
+    return [float(number) for number in re.findall(r"\d+\.\d+", text)]
+
+
+@pytest.mark.slow
+def test_mnist_distribute_learns() -> None:
+    """Three epochs over real images reach a training accuracy that only learning can give."""
+    line = last_line("mnist_distribute.py", "--epochs", "3")
+    assert line.startswith("accuracy ")
+    assert line.endswith(" after 3 epochs")
+    assert numbers(line)[0] > 0.85
+
+
+@pytest.mark.slow
+def test_custom_training_loop_learns_the_same_in_every_rank() -> None:
+    """The ranks agree on the loss, and it is far below that of a model that knows nothing."""
+    line = last_line("custom_training_loop.py", "--steps", "200")
+    assert line.startswith("loss by rank after 200 steps: ")
+    first, second = numbers(line)
+    assert first == second
+    assert first < 0.3 * np.log(10)
+
+
+@pytest.mark.slow
+def test_barrier_stage_finds_the_least_squares_solution() -> None:
+    """Tasks with half of the rows each come to the error of a direct solution over all rows."""
+    from sklearn.datasets import load_diabetes
+
+    x, y = load_diabetes(return_X_y=True)
+    y = (y - y.mean()) / y.std()
+    _, residual, _, _ = np.linalg.lstsq(np.column_stack([x, np.ones(len(y))]), y, rcond=None)
+
+    line = last_line("barrier_stage.py")
+    assert line.startswith("mean squared error by rank: ")
+    first, second = numbers(line)
+    assert first == second
+    assert first == pytest.approx(residual[0] / len(y), rel=0.02)
+
+
+def test_every_example_is_tested() -> None:
+    """No example goes stale unseen."""
+    tested = set(re.findall(r"last_line\(\"(\w+\.py)\"", Path(__file__).read_text()))
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
