@@ -1,0 +1,23 @@
+"""What is changed in Keras 3 in the child of a run."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from spark_strategy.keras import repair
+from spark_strategy.keras.place import Place
+from spark_strategy.keras.repairs.optimizer_step import OPTIMIZER_STEP
+from spark_strategy.keras.repairs.jit_compile import JIT_COMPILE
+from spark_strategy.keras.repairs.loss_scale import LOSS_SCALE
+from spark_strategy.keras.repairs.reduce_logs import REDUCE_LOGS
+from spark_strategy.keras.repairs.steps_per_execution import STEPS_PER_EXECUTION
+from spark_strategy.keras.repairs.symbolic_build import SYMBOLIC_BUILD
+
+REPAIRS = (SYMBOLIC_BUILD, REDUCE_LOGS, OPTIMIZER_STEP, LOSS_SCALE, JIT_COMPILE, STEPS_PER_EXECUTION)
+
+
+def adapt(keras: ModuleType, place: Place) -> None:
+    """Mends Keras 3 on TensorFlow; other backends and Keras 2 are left alone."""
+    if keras.__version__.startswith("2.") or keras.backend.backend() != "tensorflow":
+        return
+    repair.apply(REPAIRS, keras.__version__)

@@ -1,0 +1,1 @@
+"""One file per upstream fault, and the list of them."""

@@ -1,0 +1,80 @@
+"""Keras 3 cannot run several multi-worker steps in one call.
+
+``TensorFlowTrainer._make_function`` loops over the steps in a ``tf.while_loop`` around a ``tf.cond``
+that holds the whole step. With collectives in it TensorFlow 2.21 fails: "You must feed a value for
+placeholder tensor while/cond/Placeholder_1". Here the single-step function is called that many
+times: callbacks run as rarely as asked and the numbers are the same; the calls themselves are not
+saved, which collectives outweigh anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spark_strategy.keras.repair import Repair, takes
+
+
+def _trainer() -> Any:
+    from keras.src.backend.tensorflow import trainer
+
+    return trainer
+
+
+def _fits() -> bool:
+    return takes(_trainer().TensorFlowTrainer, "_make_function", "self", "step_function")
+
+
+def _faulty() -> bool:
+    """Only a cluster can tell; the canary test does. Fixed code would know about workers."""
+    names = _trainer().TensorFlowTrainer._make_function.__code__.co_names
+    return "_collective_all_reduce_multi_worker" not in names
+
+
+def _mend() -> None:
+    trainer = _trainer()
+    original = trainer.TensorFlowTrainer._make_function
+
+    def make_function(self: Any, step_function: Any) -> Any:
+        several = self.steps_per_execution
+        across = trainer._collective_all_reduce_multi_worker(self.distribute_strategy)
+        if several == 1 or not across:
+            return original(self, step_function)
+        return _repeated(_single_step(self, original, step_function), several)
+
+    trainer.TensorFlowTrainer._make_function = make_function
+
+
+def _single_step(model: Any, make_function: Any, step_function: Any) -> Any:
+    """The function Keras makes for one step; it reads the number again when it is traced."""
+
+    def one_step(iterator: Any) -> Any:
+        several = model.steps_per_execution
+        model.steps_per_execution = 1
+        try:
+            return function(iterator)
+        finally:
+            model.steps_per_execution = several
+
+    function = make_function(model, step_function)
+    return one_step
+
+
+def _repeated(one_step: Any, several: int) -> Any:
+    """Up to ``several`` steps; only the first may find the data at its end."""
+    import tensorflow as tf
+
+    def steps(iterator: Any) -> Any:
+        outputs = one_step(iterator)
+        for _ in range(several - 1):
+            try:
+                outputs = one_step(iterator)
+            except (StopIteration, tf.errors.OutOfRangeError):
+                break
+        return outputs
+
+    return steps
+
+
+STEPS_PER_EXECUTION = Repair(
+    "steps_per_execution", "trainer.py _make_function", _fits, _faulty, _mend
+)

@@ -1,0 +1,22 @@
+"""Fixtures of the parity suite: one pool of processes at a time, for the whole session."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Worker processes import the cases by name, and inherit this path from multiprocessing's spawn.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import harness
+
+
+@pytest.fixture(scope="session")
+def pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Pools]:
+    """The pools, closed at the end of the session whatever happened."""
+    made = harness.Pools(tmp_path_factory.mktemp("parity"))
+    yield made
+    made.close()
