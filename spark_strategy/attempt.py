@@ -1,0 +1,121 @@
+"""One attempt of a run: one barrier stage, with its deadlines and its live output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from spark_strategy.cluster import Fence
+from spark_strategy.errors import CapacityError, DeadlineError, SparkStrategyError
+from spark_strategy.outcome import Outcome
+from spark_strategy.plan import LaunchPlan
+from spark_strategy.spark import capacity, listener, wire
+from spark_strategy.spark.environment import Versions
+from spark_strategy.spark.stage import Stage
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from spark_strategy.spark.listener import OutputListener
+
+_LOOK_S: Final = 0.2
+_DRAIN_S: Final = 2.0
+# The ranks keep the deadlines themselves and report; the driver steps in when they cannot.
+_GRACE_S: Final = 30.0
+_CANCEL_S: Final = 30.0
+
+
+class Attempt:
+    """Launches one stage and waits for its outcomes.
+
+    Args:
+        spark: the session.
+        plan: what to launch.
+        function: pickled function and arguments.
+        run_id: the run's name.
+        number: 0 for the first attempt.
+    """
+
+    def __init__(
+        self, spark: SparkSession, plan: LaunchPlan, function: bytes, *, run_id: str, number: int
+    ) -> None:
+        self._spark = spark
+        self._plan = plan
+        self._function = function
+        self._fence = Fence(run_id, number)
+        self._secret = wire.new_secret()
+
+    def outcomes(
+        self, profile: Any, show: Callable[[str], None] | None
+    ) -> tuple[Outcome, ...]:
+        """Launch, wait, and return each rank's outcome in rank order.
+
+        Args:
+            profile: resource profile of the stage, or None.
+            show: gets each line the ranks print.
+
+        Raises:
+            SparkStrategyError: the stage ended before the ranks could report.
+        """
+        ports = self._plan.orders.port_range
+        output = listener.listen(self._spark, self._secret, show, port_range=ports)
+        try:
+            stage = Stage(self._spark, self._order(output), profile)
+            try:
+                self._wait(stage, output)
+            except BaseException:
+                stage.cancel()
+                stage.wait(_CANCEL_S)
+                raise
+            return stage.outcomes()
+        finally:
+            if output is not None:
+                output.close(_DRAIN_S)
+
+    def _order(self, output: OutputListener | None) -> Any:
+        from spark_strategy.spark.task import TaskOrder
+
+        found = self._plan.capacity
+        here = [folder or os.getcwd() for folder in sys.path]
+        return TaskOrder(
+            topology=self._plan.topology,
+            orders=self._plan.orders,
+            fence=self._fence,
+            secret=self._secret,
+            function=self._function,
+            driver=Versions.here(),
+            submitted=time.time(),
+            output_address=output.address if output else "",
+            python_path=tuple(here) if capacity.shares_machine(found) else (),
+            own_log=capacity.has_own_log(found),
+        )
+
+    def _wait(self, stage: Stage, output: OutputListener | None) -> None:
+        began = time.monotonic()
+        while not stage.wait(_LOOK_S):
+            problem = self._overdue(time.monotonic() - began, output)
+            if problem is not None:
+                raise problem
+
+    def _overdue(
+        self, elapsed_s: float, output: OutputListener | None
+    ) -> SparkStrategyError | None:
+        orders, topology = self._plan.orders, self._plan.topology
+        arrived = None if output is None else output.hosts
+        if arrived == {} and elapsed_s > orders.start_timeout_s:
+            return CapacityError(
+                f"No task of {topology} had started when start_timeout_s="
+                f"{orders.start_timeout_s:g} had passed: {self._plan.capacity.slots} slots "
+                "exist but other work holds them. Wait for it, give it less, or raise "
+                "start_timeout_s."
+            )
+        if orders.timeout_s is not None and elapsed_s > orders.timeout_s + _GRACE_S:
+            missing = [str(task) for task in topology.tasks if str(task) not in (arrived or {})]
+            return DeadlineError(
+                f"{topology} still ran {_GRACE_S:g} s after timeout_s={orders.timeout_s:g}, and "
+                f"its ranks did not report. Not heard of: {', '.join(missing) or 'none'}."
+            )
+        return None

@@ -1,0 +1,225 @@
+"""The folder that the Spark task and its child process share: both ends of their protocol.
+
+The two processes on an executor share this folder and an environment, nothing else. Every
+file appears whole (written beside itself, then renamed), so its presence is the message:
+
+=============== ========== =====================================================
+file            written by means
+=============== ========== =====================================================
+order.pkl       task       who the child is (:class:`ChildOrder`)
+function.pkl    task       the user's function and its arguments
+cluster.json    task       the rendezvous is complete
+started         child      the user's function is about to run
+value.pkl       child      the function's value; the child now waits for ``released``
+failure.json    child      the function failed
+error.pkl       child      ... with this exception
+timings.json    child      seconds per phase
+stacks.txt      child      native and Python stacks, on a crash or when asked (SIGUSR1)
+released        task       all ranks have finished: leave
+child.pid       guard      the child's process id
+exit.json       guard      how the child's process ended (:class:`Exit`)
+=============== ========== =====================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from spark_strategy.cluster import Cluster, Fence
+from spark_strategy.errors import RendezvousError
+from spark_strategy.outcome import Reason
+from spark_strategy.plan import Communication
+from spark_strategy.topology import TaskId, Topology
+
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOrder:
+    """Who a child is and how it sets up TensorFlow.
+
+    Attributes:
+        topology: the run's topology.
+        rank: the child's rank in it.
+        fence: run and attempt.
+        communication: collective implementation.
+        scope: whether the function runs inside ``strategy.scope()``.
+        gpus: GPUs TensorFlow must see; None to not look.
+        deadline_s: seconds to wait for the cluster.
+    """
+
+    topology: Topology
+    rank: int
+    fence: Fence
+    communication: Communication
+    scope: bool
+    gpus: int | None
+    deadline_s: float
+
+    @property
+    def task(self) -> TaskId:
+        """The child's task."""
+        return self.topology.tasks[self.rank]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFailure:
+    """What a child says of its own failure; fields as in ``outcome.Failure``."""
+
+    reason: Reason
+    message: str
+    traceback: str
+    secondary: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a child's process ended.
+
+    Attributes:
+        code: exit code, or minus the signal number.
+        peak_rss_bytes: its peak resident memory.
+        at: when, in seconds since the epoch.
+    """
+
+    code: int
+    peak_rss_bytes: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFolder:
+    """Reads and writes the files above."""
+
+    path: Path
+
+    @property
+    def stacks_path(self) -> Path:
+        """Where the child's fault handler writes."""
+        return self.path / "stacks.txt"
+
+    @property
+    def scratch_path(self) -> Path:
+        """The child's own temporary space."""
+        return self.path / "scratch"
+
+    def prepare(self, order: ChildOrder, function: bytes) -> None:
+        """Task: everything the child needs before the rendezvous."""
+        self.scratch_path.mkdir()
+        self._write("function.pkl", function)
+        self._write("order.pkl", pickle.dumps(order))
+
+    def read_order(self) -> tuple[ChildOrder, bytes]:
+        """Child: who it is, and the pickled function."""
+        order = pickle.loads(self._read("order.pkl") or b"")
+        return order, self._read("function.pkl") or b""
+
+    def announce(self, cluster: Cluster) -> None:
+        """Task: the rendezvous is complete."""
+        self._write("cluster.json", cluster.to_json().encode())
+
+    def wait_for_cluster(self, timeout_s: float) -> Cluster:
+        """Child: the cluster, once it is known.
+
+        Raises:
+            RendezvousError: not within ``timeout_s``.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (text := self._read("cluster.json")) is None:
+            if time.monotonic() > deadline:
+                raise RendezvousError(f"waited {timeout_s:g} s for the other ranks.")
+            time.sleep(_POLL_S)
+        return Cluster.from_json(text.decode())
+
+    def mark_started(self) -> None:
+        """Child: the user's function is about to run."""
+        self._write("started", b"")
+
+    @property
+    def started(self) -> bool:
+        """Whether the user's function has begun."""
+        return (self.path / "started").exists()
+
+    def write_timings(self, timings: dict[str, float]) -> None:
+        """Child: seconds per phase, so far."""
+        self._write("timings.json", json.dumps(timings).encode())
+
+    def read_timings(self) -> dict[str, float]:
+        """Task: seconds per phase, as far as the child got."""
+        timings: dict[str, float] = json.loads(self._read("timings.json") or b"{}")
+        return timings
+
+    def succeed(self, value: bytes) -> None:
+        """Child: the function's pickled value."""
+        self._write("value.pkl", value)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the value is there."""
+        return (self.path / "value.pkl").exists()
+
+    def read_value(self) -> bytes:
+        """Task: the function's pickled value."""
+        return (self.path / "value.pkl").read_bytes()
+
+    def fail(self, failure: ChildFailure, error: bytes) -> None:
+        """Child: its failure, and the exception pickled (empty if it cannot be)."""
+        self._write("error.pkl", error)
+        self._write("failure.json", json.dumps(asdict(failure)).encode())
+
+    def read_failure(self) -> tuple[ChildFailure, bytes] | None:
+        """Task: the child's failure, if it named one."""
+        text = self._read("failure.json")
+        if text is None:
+            return None
+        fields = json.loads(text)
+        failure = ChildFailure(**{**fields, "reason": Reason(fields["reason"])})
+        return failure, self._read("error.pkl") or b""
+
+    def release(self) -> None:
+        """Task: every rank has finished."""
+        self._write("released", b"")
+
+    def wait_for_release(self) -> None:
+        """Child: until the task says so. The guard ends a child whose task is gone."""
+        while not (self.path / "released").exists():
+            time.sleep(_POLL_S)
+
+    def read_stacks(self) -> str:
+        """Task: what the fault handler wrote."""
+        return (self._read("stacks.txt") or b"").decode(errors="replace")
+
+    def write_pid(self, pid: int) -> None:
+        """Guard: the child's process id."""
+        self._write("child.pid", str(pid).encode())
+
+    def read_pid(self) -> int | None:
+        """Task: the child's process id, once it has one."""
+        text = self._read("child.pid")
+        return None if text is None else int(text)
+
+    def write_exit(self, end: Exit) -> None:
+        """Guard: how the child's process ended."""
+        self._write("exit.json", json.dumps(asdict(end)).encode())
+
+    def read_exit(self) -> Exit | None:
+        """Task: how the child's process ended, once it has."""
+        text = self._read("exit.json")
+        return None if text is None else Exit(**json.loads(text))
+
+    def _write(self, name: str, content: bytes) -> None:
+        beside = self.path / f".{name}"
+        beside.write_bytes(content)
+        os.replace(beside, self.path / name)
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None

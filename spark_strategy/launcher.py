@@ -1,0 +1,270 @@
+"""The driver's API: ``Launcher`` and ``distribute``; plan -> stage -> result."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import pickle
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+
+from spark_strategy import shipping
+from spark_strategy.attempt import Attempt
+from spark_strategy.errors import PlanError, ResultError
+from spark_strategy.outcome import Failure, Outcome, Success, Timings, to_error
+from spark_strategy.plan import Communication, LaunchPlan, Orders
+from spark_strategy.spark import capacity, session
+from spark_strategy.spark.resources import profile_for
+from spark_strategy.topology import Topology
+
+if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
+    from pyspark.sql import SparkSession
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_REPORTED_ENV: Final = ("NCCL_", "UCX_", "TF_")
+
+
+def to_stdout(line: str) -> None:
+    """Write one line of a rank's output to what ``sys.stdout`` is now."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult(Generic[R]):
+    """What a run gave.
+
+    Attributes:
+        value: the chief's return value.
+        values: every caller's return value, in rank order.
+        timings: for each phase, the slowest rank's time in seconds.
+        attempts: barrier stages it took.
+        hosts: where each rank ran, in rank order.
+        peak_rss_bytes: each child's peak resident memory, in rank order.
+        settings: interconnect settings the run was given (communication, interface, and the
+            NCCL, UCX and TensorFlow variables of ``env``).
+    """
+
+    value: R
+    values: tuple[R, ...]
+    timings: Timings
+    attempts: int
+    hosts: tuple[str, ...]
+    peak_rss_bytes: tuple[int, ...]
+    settings: Mapping[str, str]
+
+    def summary(self) -> str:
+        """The run in a few lines, for people."""
+        phases = {
+            name.removesuffix("_s"): getattr(self.timings, name)
+            for name in Timings.__dataclass_fields__
+        }
+        lines = [
+            f"{len(self.hosts)} ranks on {', '.join(sorted(set(self.hosts)))}, "
+            f"{self.attempts} attempt(s)",
+            ", ".join(f"{name} {seconds:.1f} s" for name, seconds in phases.items()),
+            f"peak memory per rank {max(self.peak_rss_bytes) / 2**20:.0f} MiB",
+            *(f"{name}={value}" for name, value in self.settings.items()),
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Runs functions on Spark, each rank in a TensorFlow process of its own.
+
+    Args:
+        topology: who takes part, such as ``MultiWorker(4)``.
+        spark: the session; by default the active one, or a local one made for the run.
+        start_timeout_s: seconds until every rank must run the function.
+        timeout_s: seconds for the whole run; None for no limit.
+        gpus_per_worker: GPUs for each rank, through Spark's resource scheduling; 0 hides
+            them; None takes what the session assigns to its tasks.
+        resources: a Spark ``ResourceProfile`` for the stage, instead of the session's.
+        communication: collective implementation: "auto", "ring" or "nccl".
+        port_range: first and last port that ranks and driver may listen on.
+        interface: network interface name, or subnet such as ``10.1.0.0/16``, that the
+            ranks use among themselves; by default the one Spark uses.
+        env: environment variables of the ranks' processes.
+        scope: whether the function runs inside ``strategy.scope()``; with False it builds
+            its own strategy, for which TF_CONFIG is set.
+        logs: called on the driver with each line the ranks print; None leaves the lines to
+            the executors' logs.
+
+    Raises:
+        PlanError: an option makes no sense.
+    """
+
+    topology: Topology
+    _: KW_ONLY
+    spark: SparkSession | None = None
+    start_timeout_s: float = 300.0
+    timeout_s: float | None = None
+    gpus_per_worker: int | None = None
+    resources: ResourceProfile | None = None
+    communication: Communication = "auto"
+    port_range: tuple[int, int] | None = None
+    interface: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    scope: bool = True
+    logs: Callable[[str], None] | None = to_stdout
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.topology, Topology):
+            raise PlanError(
+                f"A topology such as MultiWorker(2) is needed first, found {self.topology!r}."
+            )
+        if self.logs is not None and not callable(self.logs):
+            raise PlanError(f"logs is a function of one line, or None; found {self.logs!r}.")
+        self._orders()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A decorated function may refer to itself; the driver's session stays on the driver.
+        return {**self.__dict__, "spark": None, "logs": None, "resources": None}
+
+    def plan(self) -> LaunchPlan:
+        """What would be launched; print it for a dry run.
+
+        Raises:
+            CapacityError: Spark cannot host it.
+        """
+        return self._plan(self._session())
+
+    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
+        """Run ``function(*args, **kwargs)`` on every rank.
+
+        Raises:
+            PlanError: the function or an argument cannot be pickled.
+            CapacityError: Spark cannot host the run.
+            SparkStrategyError: the run failed; ``errors`` says what each class asks for.
+        """
+        payload = shipping.pickled(function, args, kwargs)
+        spark = self._session()
+        plan = self._plan(spark)
+        profile = profile_for(spark, plan, self.resources)
+        _log.info("Launching %s on %s", self.topology, plan.capacity.master)
+        began = time.monotonic()
+        attempt = Attempt(spark, plan, payload, run_id=secrets.token_hex(8), number=0)
+        result: RunResult[R] = self._result(attempt.outcomes(profile, self.logs))
+        _log.info("Finished %s after %.1f s", self.topology, time.monotonic() - began)
+        return result
+
+    def _session(self) -> SparkSession:
+        return self.spark or session.active_or_local(len(self.topology.tasks))
+
+    def _plan(self, spark: SparkSession) -> LaunchPlan:
+        found = capacity.read(spark, tasks=len(self.topology.tasks))
+        return LaunchPlan(self.topology, self._orders(), found)
+
+    def _orders(self) -> Orders:
+        return Orders(**{name: getattr(self, name) for name in Orders.__dataclass_fields__})
+
+    def _result(self, outcomes: tuple[Outcome, ...]) -> RunResult[Any]:
+        failures = [one for one in outcomes if isinstance(one, Failure)]
+        if failures:
+            error = to_error(failures)
+            raise error from _original(error.failures[0])
+        successes = [one for one in outcomes if isinstance(one, Success)]
+        values = tuple(_unpickled(success) for success in successes)
+        return RunResult(
+            value=values[0],
+            values=values,
+            timings=Timings.longest([success.timings for success in successes]),
+            attempts=1,
+            hosts=tuple(success.host for success in successes),
+            peak_rss_bytes=tuple(success.peak_rss_bytes for success in successes),
+            settings=self._settings(),
+        )
+
+    def _settings(self) -> dict[str, str]:
+        given = {k: v for k, v in sorted(self.env.items()) if k.startswith(_REPORTED_ENV)}
+        interface = {"interface": self.interface} if self.interface else {}
+        return {"communication": self.communication, **interface, **given}
+
+
+class Distributed(Generic[P, R]):
+    """A function that runs on Spark when it is called.
+
+    Attributes:
+        launcher: what runs it.
+    """
+
+    def __init__(self, function: Callable[P, R], launcher: Launcher) -> None:
+        self._function = function
+        self.launcher = launcher
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run on Spark; the chief's value."""
+        return self.run(*args, **kwargs).value
+
+    def __get__(self, owner: object, kind: type | None = None) -> Any:
+        """As a method: bound to its object, like any function."""
+        if owner is None:
+            return self
+        bound = self._function.__get__(owner, kind)  # type: ignore[attr-defined]
+        return Distributed(bound, self.launcher)
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
+        """Run on Spark; every rank's value, and how it went."""
+        return self.launcher.run(self._function, *args, **kwargs)
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the plain function, here, without Spark."""
+        return self._function(*args, **kwargs)
+
+
+def distribute(
+    topology: Topology, **options: Any
+) -> Callable[[Callable[P, R]], Distributed[P, R]]:
+    """Decorate a function so that calling it runs it on Spark.
+
+    Args:
+        topology: who takes part, such as ``MultiWorker(2)``.
+        **options: see :class:`Launcher`.
+
+    Raises:
+        PlanError: an option is unknown or makes no sense.
+    """
+    unknown = sorted(set(options) - set(Launcher.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(sorted(set(Launcher.__dataclass_fields__) - {"topology", "_"}))
+        raise PlanError(f"Unknown option {', '.join(unknown)}; the options are {known}.")
+    launcher = Launcher(topology, **options)
+
+    def decorate(function: Callable[P, R]) -> Distributed[P, R]:
+        if not callable(function):
+            raise PlanError(f"distribute decorates a function, found {function!r}.")
+        return Distributed(function, launcher)
+
+    return decorate
+
+
+def _original(failure: Failure) -> BaseException | None:
+    """The user's own exception, where it could travel."""
+    try:
+        error = pickle.loads(failure.error) if failure.error else None
+    # Its class may not exist here; the failure's text has the whole traceback anyway.
+    except Exception:
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _unpickled(success: Success) -> Any:
+    try:
+        return pickle.loads(success.value)
+    # Unpickling runs the value's own code: anything can come out of it.
+    except Exception as error:
+        raise ResultError(
+            f"The value of {success.task} arrived but cannot be unpickled on the driver: "
+            f"{error}. The driver needs the packages the value is made of."
+        ) from error

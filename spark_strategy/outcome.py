@@ -1,0 +1,198 @@
+"""How each task of a run ended, which failure came first, how to say so.
+
+A failure is a value until the driver raises it. Ranks fail in bunches: one raises, and its
+peers' collectives break a moment later. :func:`in_order_of_blame` puts the first cause
+first, by three facts in this order: a rank that was stopped because of another one is never
+the cause; an error that TensorFlow raises about *other* tasks is a consequence wherever
+something else happened too; what is left goes by time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Final
+
+from spark_strategy import errors
+from spark_strategy.topology import TaskId
+
+
+class Reason(StrEnum):
+    """Why a task did not succeed."""
+
+    RAISED = "raised"
+    EXITED = "exited"
+    KILLED = "killed"
+    CRASHED = "crashed"
+    FROZEN = "frozen"
+    DEADLINE = "deadline"
+    START_DEADLINE = "start deadline"
+    UNPICKLABLE = "unpicklable value"
+    ENVIRONMENT = "environment"
+    RENDEZVOUS = "rendezvous"
+    LOST = "lost"
+    STOPPED = "stopped"
+
+
+_ERRORS: Final[dict[Reason, type[errors.SparkStrategyError]]] = {
+    Reason.DEADLINE: errors.DeadlineError,
+    Reason.START_DEADLINE: errors.DeadlineError,
+    Reason.UNPICKLABLE: errors.ResultError,
+    Reason.ENVIRONMENT: errors.ExecutorEnvironmentError,
+    Reason.RENDEZVOUS: errors.RendezvousError,
+}
+
+_ADVICE: Final[dict[Reason, str]] = {
+    Reason.EXITED: "A train function returns its result; it does not end its process.",
+    Reason.KILLED: (
+        "Memory is the usual suspect: the kernel's or the resource manager's out-of-memory "
+        "killer ends a process this way. Compare the peak memory below with what the executor "
+        "leaves to Python (spark.executor.memoryOverhead, spark.executor.pyspark.memory)."
+    ),
+    Reason.CRASHED: "The native stack below shows where; a library's native code is at fault.",
+    Reason.FROZEN: "Something sent it SIGSTOP (a debugger, a job controller), or the host hangs.",
+    Reason.DEADLINE: "Raise timeout_s, or look at the stacks below for what the rank waited for.",
+    Reason.START_DEADLINE: (
+        "Raise start_timeout_s if TensorFlow imports slowly there (a cold network disk), or "
+        "look at the stack below."
+    ),
+    Reason.UNPICKLABLE: "Return plain values, NumPy arrays or Keras models.",
+    Reason.LOST: "Its control connection broke: the host or the network went away.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where a run's time went, in seconds.
+
+    Attributes:
+        schedule_s: from the call on the driver to the start of the Spark task.
+        rendezvous_s: from the start of the task to a complete cluster.
+        import_s: importing TensorFlow in the child (overlaps with the rendezvous).
+        strategy_s: building the strategy, which connects the cluster.
+        function_s: the user's function.
+    """
+
+    schedule_s: float = 0.0
+    rendezvous_s: float = 0.0
+    import_s: float = 0.0
+    strategy_s: float = 0.0
+    function_s: float = 0.0
+
+    @classmethod
+    def longest(cls, timings: Sequence[Timings]) -> Timings:
+        """For each phase, the slowest rank's time."""
+        rows = [asdict(timing) for timing in timings] or [{}]
+        return cls(**{name: max(row[name] for row in rows) for name in rows[0]})
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A task that did its part.
+
+    Attributes:
+        rank: its rank.
+        task: its name in the cluster, such as ``worker:1``.
+        host: where it ran.
+        timings: where its time went.
+        peak_rss_bytes: peak resident memory of its child process; 0 if unknown.
+        value: what the function returned, pickled.
+    """
+
+    rank: int
+    task: str
+    host: str
+    timings: Timings
+    peak_rss_bytes: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task that did not.
+
+    Attributes:
+        rank: its rank.
+        task: its name in the cluster, such as ``worker:1``.
+        host: where it ran.
+        at: when it failed, in seconds since the epoch by its host's clock.
+        reason: the kind of failure.
+        message: the failure in one line.
+        traceback: the Python traceback or native stack, empty if there is none.
+        log_tail: the last lines the child printed.
+        peak_rss_bytes: peak resident memory of its child process; 0 if unknown.
+        secondary: TensorFlow itself says that another task is the cause.
+        error: the user's exception, pickled; empty if there is none or it cannot be.
+    """
+
+    rank: int
+    task: str
+    host: str
+    at: float
+    reason: Reason
+    message: str
+    traceback: str = ""
+    log_tail: str = ""
+    peak_rss_bytes: int = 0
+    secondary: bool = False
+    error: bytes = b""
+
+
+Outcome = Success | Failure
+
+
+def to_record(outcome: Outcome) -> tuple[str, bytes]:
+    """``(report, payload)``: JSON, and the bytes that JSON cannot hold."""
+    fields = asdict(outcome)
+    payload: bytes = fields.pop("value" if isinstance(outcome, Success) else "error")
+    return json.dumps({"kind": type(outcome).__name__, **fields}), payload
+
+
+def from_record(report: str, payload: bytes) -> Outcome:
+    """The outcome that ``to_record`` wrote."""
+    fields = json.loads(report)
+    if fields.pop("kind") == Success.__name__:
+        fields["timings"] = Timings(**fields["timings"])
+        return Success(**fields, value=payload)
+    fields["reason"] = Reason(fields["reason"])
+    return Failure(**fields, error=payload)
+
+
+def in_order_of_blame(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """The failures, first cause first."""
+    return tuple(
+        sorted(
+            failures,
+            key=lambda one: (one.reason is Reason.STOPPED, one.secondary, one.at, one.rank),
+        )
+    )
+
+
+def to_error(failures: Sequence[Failure]) -> errors.SparkStrategyError:
+    """The error that names the first cause; its ``failures`` hold every rank's.
+
+    Args:
+        failures: at least one, in any order.
+    """
+    ordered = in_order_of_blame(failures)
+    kind = _ERRORS.get(ordered[0].reason, errors.WorkerError)
+    return kind(_describe(ordered[0], ordered[1:]), ordered)
+
+
+def _describe(cause: Failure, others: Sequence[Failure]) -> str:
+    parts = [f"{cause.task} (rank {cause.rank}) on {cause.host} {cause.message}"]
+    if advice := _ADVICE.get(cause.reason):
+        parts.append(advice)
+    if cause.peak_rss_bytes and cause.reason in (Reason.KILLED, Reason.CRASHED):
+        parts.append(f"Peak resident memory: {cause.peak_rss_bytes / 2**20:.0f} MiB.")
+    if cause.traceback:
+        parts.append(f"\n{cause.task}'s own traceback:\n{cause.traceback.rstrip()}")
+    if cause.log_tail and cause.reason is not Reason.RAISED:
+        parts.append(f"\n{cause.task}'s last output:\n{cause.log_tail.rstrip()}")
+    failed = [other for other in others if other.reason is not Reason.STOPPED]
+    if failed:
+        parts.append("\nAlso failed, afterwards or because of it:")
+        parts.extend(f"  {other.task} on {other.host} {other.message}" for other in failed)
+    return "\n".join(parts)

@@ -1,0 +1,159 @@
+"""What will be launched, checked against what Spark can host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+from spark_strategy.errors import CapacityError, PlanError
+from spark_strategy.topology import Topology
+
+Communication = Literal["auto", "ring", "nccl"]
+
+_RESERVED: Final = frozenset({"TF_CONFIG", "TF_GRPC_REUSE_PORT"})
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What every rank is told. Travels to the executors.
+
+    Attributes:
+        start_timeout_s: seconds until every rank must run the function.
+        timeout_s: seconds for the whole run; None for no limit.
+        gpus_per_worker: GPUs that Spark assigns to each rank; 0 hides them all; None takes
+            what Spark assigns, and leaves TensorFlow alone where it assigns nothing.
+        communication: collective implementation, as in ``CommunicationImplementation``.
+        port_range: first and last port to listen on, both included; None for any free port.
+        interface: network interface name, or subnet in CIDR notation, to listen on.
+        env: environment variables of the children.
+        scope: whether the function runs inside ``strategy.scope()``.
+    """
+
+    start_timeout_s: float = 300.0
+    timeout_s: float | None = None
+    gpus_per_worker: int | None = None
+    communication: Communication = "auto"
+    port_range: tuple[int, int] | None = None
+    interface: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    scope: bool = True
+
+    def __post_init__(self) -> None:
+        _check_seconds("start_timeout_s", self.start_timeout_s)
+        if self.timeout_s is not None:
+            _check_seconds("timeout_s", self.timeout_s)
+        if self.gpus_per_worker is not None and not _is_count(self.gpus_per_worker):
+            raise PlanError(
+                f"gpus_per_worker is a whole number of at least 0, found {self.gpus_per_worker!r}."
+            )
+        if self.communication not in get_args(Communication):
+            raise PlanError(
+                f"communication is one of {', '.join(get_args(Communication))}, "
+                f"found {self.communication!r}."
+            )
+        _check_ports(self.port_range)
+        _check_env(self.env)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a Spark session can host.
+
+    Attributes:
+        master: the session's master URL.
+        slots: tasks that can run at once over all executors; None where Spark does not say
+            (Spark Connect).
+        task_cpus: ``spark.task.cpus``.
+        gpus_per_task: ``spark.task.resource.gpu.amount``; 0 when unset.
+        dynamic_allocation: whether executors come and go.
+    """
+
+    master: str
+    slots: int | None
+    task_cpus: int = 1
+    gpus_per_task: float = 0.0
+    dynamic_allocation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """One barrier stage that Spark can host. Print it for a dry run.
+
+    Raises:
+        CapacityError: Spark has too few slots, or dynamic allocation is on.
+    """
+
+    topology: Topology
+    orders: Orders
+    capacity: Capacity
+
+    def __post_init__(self) -> None:
+        needed, capacity = len(self.topology.tasks), self.capacity
+        if capacity.dynamic_allocation:
+            raise CapacityError(
+                f"{self.topology} needs all its {needed} tasks at once, and Spark refuses barrier "
+                "stages while spark.dynamicAllocation.enabled is true (SPARK-24942). "
+                "Start the session with spark.dynamicAllocation.enabled=false and a fixed "
+                "spark.executor.instances."
+            )
+        if capacity.slots is not None and capacity.slots < needed:
+            raise CapacityError(
+                f"{self.topology} needs {needed} tasks at once but Spark has {capacity.slots} "
+                f"{'slot' if capacity.slots == 1 else 'slots'} on {capacity.master}. Ask for "
+                f"less, or add executors (slots = executors x cores / spark.task.cpus, which is "
+                f"{capacity.task_cpus})."
+            )
+
+    def __str__(self) -> str:
+        orders = self.orders
+        slots = "unknown (Spark Connect)" if self.capacity.slots is None else self.capacity.slots
+        lines = {
+            "topology": self.topology,
+            "tasks": ", ".join(map(str, self.topology.tasks)),
+            "runs the function": ", ".join(map(str, self.topology.callers)),
+            "master": self.capacity.master,
+            "slots": f"{len(self.topology.tasks)} of {slots}",
+            "cpus per task": self.capacity.task_cpus,
+            "gpus per worker": "as Spark assigns"
+            if orders.gpus_per_worker is None
+            else orders.gpus_per_worker,
+            "communication": orders.communication,
+            "interface": orders.interface or "the one Spark uses",
+            "ports": "any" if orders.port_range is None else "{}-{}".format(*orders.port_range),
+            "start deadline": f"{orders.start_timeout_s:g} s",
+            "run deadline": "none" if orders.timeout_s is None else f"{orders.timeout_s:g} s",
+            "environment": ", ".join(sorted(orders.env)) or "unchanged",
+        }
+        return "\n".join(f"{name:<18} {value}" for name, value in lines.items())
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise PlanError(f"{name} is a number of seconds above 0, found {value!r}.")
+
+
+def _check_ports(ports: tuple[int, int] | None) -> None:
+    if ports is None:
+        return
+    ok = isinstance(ports, tuple) and len(ports) == 2 and all(map(_is_count, ports))
+    if not ok or not 1024 <= ports[0] <= ports[1] <= 65535:
+        raise PlanError(
+            f"port_range is (first, last) with 1024 <= first <= last <= 65535, found {ports!r}."
+        )
+
+
+def _check_env(env: object) -> None:
+    if not isinstance(env, Mapping):
+        raise PlanError(f"env maps variable names to strings, found {env!r}.")
+    for name, value in env.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise PlanError(
+                f"env maps variable names to strings, found {name!r}: {type(value).__name__}."
+            )
+        if name in _RESERVED:
+            raise PlanError(f"env may not set {name}: each rank's value comes from the rendezvous.")

@@ -1,0 +1,90 @@
+"""SparkSession -> Capacity: the only reader of Spark's configuration."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from spark_strategy.plan import Capacity
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# Executors register within seconds of a session's start; a count that stands still is final.
+_SETTLE_S: Final = 5.0
+_REGISTER_S: Final = 20.0
+_POLL_S: Final = 0.25
+
+
+def is_connect(spark: SparkSession) -> bool:
+    """Whether the session is a Spark Connect client."""
+    return type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def has_own_log(capacity: Capacity) -> bool:
+    """Whether executors log somewhere else than on the driver's console."""
+    master = capacity.master
+    return not (master == "local" or master.startswith("local["))
+
+
+def shares_machine(capacity: Capacity) -> bool:
+    """Whether the tasks run inside the driver's own process, on its files."""
+    return not has_own_log(capacity)
+
+
+def read(spark: SparkSession, *, tasks: int) -> Capacity:
+    """What the session can host.
+
+    Args:
+        spark: classic or Connect.
+        tasks: how many are wanted at once; waits up to 20 s for executors to register when
+            there seem to be fewer.
+    """
+    if is_connect(spark):
+        return _connect(spark)
+    context = spark.sparkContext
+    conf = context.getConf()
+    return Capacity(
+        master=context.master,
+        slots=_settled_slots(context, tasks),
+        task_cpus=int(conf.get("spark.task.cpus", "1") or 1),
+        gpus_per_task=float(conf.get("spark.task.resource.gpu.amount", "0") or 0),
+        dynamic_allocation=conf.get("spark.dynamicAllocation.enabled", "false") == "true",
+    )
+
+
+def _connect(spark: SparkSession) -> Capacity:
+    def setting(name: str, default: str) -> str:
+        return spark.conf.get(name, default) or default
+
+    return Capacity(
+        master=setting("spark.master", "sc://"),
+        slots=None,
+        task_cpus=int(setting("spark.task.cpus", "1")),
+        gpus_per_task=float(setting("spark.task.resource.gpu.amount", "0")),
+        dynamic_allocation=setting("spark.dynamicAllocation.enabled", "false") == "true",
+    )
+
+
+def _settled_slots(context: Any, tasks: int) -> int:
+    """The slots, once they suffice or stand still."""
+    slots = _slots(context)
+    if context.master == "local" or context.master.startswith("local["):
+        return slots
+    deadline = time.monotonic() + _REGISTER_S
+    still_since = time.monotonic()
+    while slots < tasks and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        now = _slots(context)
+        if now != slots:
+            slots, still_since = now, time.monotonic()
+        elif slots and time.monotonic() - still_since > _SETTLE_S:
+            break
+    return slots
+
+
+def _slots(context: Any) -> int:
+    """What Spark itself checks a barrier stage against (``DAGScheduler``, SPARK-24819)."""
+    scala = context._jsc.sc()
+    profile = scala.resourceProfileManager().defaultResourceProfile()
+    return int(scala.maxNumConcurrentTasks(profile))

@@ -1,0 +1,127 @@
+"""Starts, watches and stops one child process tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+import psutil
+
+from spark_strategy.folder import ChildFolder
+
+_GUARD_END_S: Final = 5.0
+_STACKS_S: Final = 2.0
+_POLL_S: Final = 0.02
+
+# Spark's own channel secrets and the variables that would make the child a Spark worker.
+_NOT_PASSED_ON: Final = ("PYTHON_WORKER_FACTORY_SECRET", "PYTHON_WORKER_FACTORY_SOCK_PATH")
+
+
+def environment(
+    base: Mapping[str, str],
+    *,
+    python_path: Sequence[str],
+    cpus: int,
+    settings: Mapping[str, str],
+) -> dict[str, str]:
+    """The child's environment.
+
+    Args:
+        base: the Spark worker's environment.
+        python_path: folders to import from, in order.
+        cpus: the task's cpus; thread pools are sized by it unless ``base`` or ``settings``
+            say otherwise.
+        settings: what goes above all.
+    """
+    threads = str(cpus)
+    defaults = {
+        "OMP_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        # A collective and the computation it waits for need a thread each.
+        "TF_NUM_INTEROP_THREADS": str(max(2, cpus)),
+        "TF_CPP_MIN_LOG_LEVEL": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    passed_on = {name: value for name, value in base.items() if name not in _NOT_PASSED_ON}
+    fixed = {"PYTHONPATH": os.pathsep.join(python_path), "TF_GRPC_REUSE_PORT": "true"}
+    return defaults | passed_on | dict(settings) | fixed
+
+
+class Child:
+    """One guard with one child below it.
+
+    Args:
+        folder: prepared by ``ChildFolder.prepare``; removed when the child is stopped.
+        env: the child's environment.
+    """
+
+    def __init__(self, folder: ChildFolder, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._guard = subprocess.Popen(
+            [sys.executable, "-P", "-m", "spark_strategy.spark.guard", str(folder.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            # Out of the Spark worker's process group: Spark ends that group at once.
+            start_new_session=True,
+        )
+        self._stopped_since: float | None = None
+
+    @property
+    def output(self) -> IO[bytes]:
+        """Standard output and error of the whole tree."""
+        assert self._guard.stdout is not None
+        return self._guard.stdout
+
+    @property
+    def guard_alive(self) -> bool:
+        """Whether the guard still watches."""
+        return self._guard.poll() is None
+
+    def frozen_since(self) -> float | None:
+        """When the child was first seen stopped (SIGSTOP), in seconds since the epoch."""
+        pid = self.folder.read_pid()
+        status = None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            status = psutil.Process(pid).status() if pid is not None else None
+        if status not in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+            self._stopped_since = None
+        elif self._stopped_since is None:
+            self._stopped_since = time.time()
+        return self._stopped_since
+
+    def stacks(self) -> str:
+        """Ask the child where it is; empty if it does not answer."""
+        pid = self.folder.read_pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+        deadline = time.monotonic() + _STACKS_S
+        while not self.folder.read_stacks() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return self.folder.read_stacks()
+
+    def stop(self) -> None:
+        """End the tree and remove the folder. Safe to call again."""
+        assert self._guard.stdin is not None
+        with contextlib.suppress(OSError):
+            self._guard.stdin.close()
+        try:
+            self._guard.wait(_GUARD_END_S)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+
+
+def new_folder(parent: str) -> ChildFolder:
+    """An empty folder below ``parent`` that only this user can enter."""
+    return ChildFolder(Path(tempfile.mkdtemp(prefix="spark_strategy-", dir=parent)))

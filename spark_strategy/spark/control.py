@@ -1,0 +1,151 @@
+"""Tells every rank at once when all have finished, or when one has failed.
+
+The theory. Spark's own barrier answers in steps of a second (measured: 1.0 s for every rank
+but the last to call ``allGather``), too slow to end a run with and too slow to stop the
+peers of a failed rank. So rank 0's task keeps a hub for the length of an attempt: every
+rank's task holds one authenticated line to it, reports its state, and hears one verdict.
+A line that breaks or falls silent is a verdict too.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from spark_strategy.spark.wire import Line, Listener, connect
+
+SILENCE_S: Final = 20.0
+_BEAT_S: Final = 1.0
+
+
+class State(StrEnum):
+    """What a rank says of itself."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class Verdict(StrEnum):
+    """What all ranks do next."""
+
+    GO_ON = "go on"
+    RELEASE = "release"
+    ABORT = "abort"
+
+
+def decide(states: Mapping[int, State], ranks: int) -> Verdict:
+    """What follows from the ranks' states; a rank not heard of yet is running."""
+    if State.FAILED in states.values():
+        return Verdict.ABORT
+    if len(states) == ranks and set(states.values()) == {State.FINISHED}:
+        return Verdict.RELEASE
+    return Verdict.GO_ON
+
+
+class Hub:
+    """Rank 0's side: collects states, sends the verdict to every line."""
+
+    def __init__(self, ranks: int) -> None:
+        self._ranks = ranks
+        self._states: dict[int, State] = {}
+        self._lines: dict[int, Line] = {}
+        self._heard: dict[int, float] = {}
+        self._lock = threading.Lock()
+
+    def serve(self, who: str, line: Line) -> None:
+        """One rank's line, in a thread of its own, until it ends."""
+        rank = int(who)
+        with self._lock:
+            self._lines[rank] = line
+        for text in line:
+            self._hear(rank, State(text.decode()))
+        with self._lock:
+            left_early = self._states.get(rank) is not State.FINISHED
+        if left_early:
+            self._hear(rank, State.FAILED)
+
+    def _hear(self, rank: int, state: State) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._heard[rank] = now
+            self._states[rank] = state
+            if any(now - heard > SILENCE_S for heard in self._heard.values()):
+                verdict = Verdict.ABORT
+            else:
+                verdict = decide(self._states, self._ranks)
+            # GO_ON answers the beat of one rank; a verdict goes to all.
+            to = [self._lines[rank]] if verdict is Verdict.GO_ON else list(self._lines.values())
+        for line in to:
+            try:
+                line.send(verdict.encode())
+            except OSError:
+                continue  # that rank's own line ends, and its serve() sees it
+
+
+class Seat:
+    """A rank's side: reports its state, knows the verdict.
+
+    Args:
+        address: the hub's ``host:port``.
+        secret: the run's secret.
+        rank: this rank.
+        timeout_s: seconds to connect.
+
+    Raises:
+        RendezvousError: the hub cannot be reached.
+    """
+
+    def __init__(self, address: str, secret: bytes, rank: int, *, timeout_s: float) -> None:
+        self._line = connect(address, secret, str(rank), timeout_s=timeout_s)
+        self._state = State.RUNNING
+        self._verdict = Verdict.GO_ON
+        self._heard = time.monotonic()
+        self._closed = threading.Event()
+        for target in (self._listen, self._beat):
+            threading.Thread(target=target, daemon=True).start()
+
+    def report(self, state: State) -> None:
+        """Say it now."""
+        self._state = state
+        self._send()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The hub's word; ABORT when it has been silent for ``SILENCE_S``."""
+        if self._verdict is Verdict.GO_ON and time.monotonic() - self._heard > SILENCE_S:
+            return Verdict.ABORT
+        return self._verdict
+
+    def close(self) -> None:
+        """Leave."""
+        self._closed.set()
+        self._line.close()
+
+    def _listen(self) -> None:
+        for text in self._line:
+            self._heard = time.monotonic()
+            if self._verdict is Verdict.GO_ON:
+                self._verdict = Verdict(text.decode())
+        if self._verdict is Verdict.GO_ON:
+            self._verdict = Verdict.ABORT
+
+    def _beat(self) -> None:
+        self._send()
+        while not self._closed.wait(_BEAT_S):
+            self._send()
+
+    def _send(self) -> None:
+        try:
+            self._line.send(self._state.encode())
+        except OSError:
+            return  # _listen sees the end of the line
+
+
+def open_hub(sock: socket.socket, secret: bytes, ranks: int) -> Listener:
+    """A hub on a reserved socket."""
+    return Listener(sock, secret, Hub(ranks).serve)

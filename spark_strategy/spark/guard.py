@@ -1,0 +1,105 @@
+"""Stands between a Spark task and its child process; ends the whole tree when either ends.
+
+Run as ``python -m spark_strategy.spark.guard FOLDER`` in a session of its own, with a pipe
+from the Spark task as standard input. Nothing is ever written to that pipe: its end is the
+message. The kernel closes it in every case, also when the task's Python is killed with
+SIGKILL, so this small process, which imports nothing heavy and runs no user code, can still
+end the child's tree and remove the folder. The child in turn dies with the guard (Linux
+parent-death signal), and orphans of the child come back to the guard (child subreaper).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from spark_strategy.folder import ChildFolder, Exit
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+_POLL_S: Final = 0.02
+_TERMINATE_S: Final = 0.5
+
+
+def main(path: str) -> None:
+    """Start the child, report its end, clean up when the task closes the pipe."""
+    folder = ChildFolder(Path(path))
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "spark_strategy.worker.entry", path],
+        stdin=subprocess.DEVNULL,
+        # Safe here: this process has one thread.
+        preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+    )
+    folder.write_pid(child.pid)
+    # The child holds the output now; were it held here too, the task would wait for both.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    try:
+        _watch(folder, child.pid)
+    finally:
+        _end_tree()
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _watch(folder: ChildFolder, pid: int) -> None:
+    """Until the task closes the pipe. Reports the child's end on the way."""
+    ended = False
+    while not _pipe_closed(timeout_s=1.0 if ended else _POLL_S):
+        if not ended and (end := _reaped(pid)):
+            ended = True
+            _end_tree()
+            folder.write_exit(end)
+
+
+def _pipe_closed(timeout_s: float) -> bool:
+    readable, _, _ = select.select([0], [], [], timeout_s)
+    return bool(readable) and not os.read(0, 1024)
+
+
+def _reaped(pid: int) -> Exit | None:
+    try:
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return Exit(-signal.SIGKILL, 0, time.time())
+    if not done:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB on Linux
+    return Exit(os.waitstatus_to_exitcode(status), usage.ru_maxrss * unit, time.time())
+
+
+def _end_tree() -> None:
+    """SIGTERM, then SIGKILL, to every descendant; a frozen one hears only the last."""
+    tree = psutil.Process().children(recursive=True)
+    for process in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(tree, timeout=_TERMINATE_S)
+    # Whoever was started meanwhile belongs to us as well.
+    for process in [*alive, *psutil.Process().children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_TERMINATE_S)
+
+
+def _prctl(option: int, value: int) -> None:
+    """prctl(2); does nothing where there is none (macOS)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,113 @@
+"""Reserves a port, and gathers arrivals into a cluster.
+
+The theory of the race-free port. A socket is bound *exclusively*, so a port that anyone
+holds, another rank on the host included, is refused. Only then is SO_REUSEPORT set on it.
+From here on TensorFlow, started with ``TF_GRPC_REUSE_PORT=true`` by the same user, may bind
+the same port while the reservation is still held, and an ordinary bind from elsewhere is
+refused. The reservation never listens, so the kernel hands it no connection. It is held for
+the whole attempt: a restarted TensorFlow server finds its port free.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import socket
+from typing import Protocol
+
+import psutil
+
+from spark_strategy.cluster import Arrival, Cluster, Fence, form
+from spark_strategy.errors import RendezvousError
+from spark_strategy.topology import Topology
+
+
+class AllGather(Protocol):
+    """The part of ``BarrierTaskContext`` that a rendezvous needs."""
+
+    def allGather(self, message: str = "") -> list[str]:  # noqa: N802 - Spark's name
+        """Every task's message, in partition order."""
+        ...
+
+
+def reserve(port_range: tuple[int, int] | None) -> socket.socket:
+    """A port on all interfaces that stays ours until the socket is closed.
+
+    Args:
+        port_range: first and last port to try, in random order; None for any.
+
+    Raises:
+        RendezvousError: every port of the range is taken.
+    """
+    if port_range is None:
+        return _exclusive(0)
+    first, last = port_range
+    for port in random.sample(range(first, last + 1), last - first + 1):
+        try:
+            return _exclusive(port)
+        except OSError:
+            continue
+    raise RendezvousError(
+        f"Every port from {first} to {last} is taken on {socket.gethostname()}. "
+        "port_range must hold two ports for each rank that can run on one host."
+    )
+
+
+def _exclusive(port: int) -> socket.socket:
+    sock = socket.socket()
+    try:
+        sock.bind(("", port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def own_host(spark_address: str, interface: str | None) -> str:
+    """The host name or address that the other ranks reach this one by.
+
+    Args:
+        spark_address: this task's ``BarrierTaskInfo.address``; what Spark can reach,
+            TensorFlow can reach.
+        interface: interface name or subnet to use instead.
+
+    Raises:
+        RendezvousError: this host has no IPv4 address there.
+    """
+    if interface is None:
+        return spark_address.rpartition(":")[0] or spark_address
+    found: dict[str, list[str]] = {
+        name: [one.address for one in addresses if one.family == socket.AF_INET]
+        for name, addresses in psutil.net_if_addrs().items()
+    }
+    chosen = _in_subnet(found, interface) if "/" in interface else found.get(interface, [])
+    if not chosen:
+        listing = "; ".join(f"{name} {', '.join(ips)}" for name, ips in found.items() if ips)
+        raise RendezvousError(
+            f"{socket.gethostname()} has no IPv4 address on interface={interface!r}. "
+            f"It has: {listing}."
+        )
+    return chosen[0]
+
+
+def _in_subnet(found: dict[str, list[str]], subnet: str) -> list[str]:
+    network = ipaddress.ip_network(subnet, strict=False)
+    return [ip for ips in found.values() for ip in ips if ipaddress.ip_address(ip) in network]
+
+
+def gather(
+    barrier: AllGather, topology: Topology, fence: Fence, arrival: Arrival
+) -> tuple[Cluster | None, tuple[Arrival, ...]]:
+    """Bring ``arrival``, learn everyone's.
+
+    Returns:
+        The cluster, or None if some rank refused; and all arrivals in rank order.
+
+    Raises:
+        RendezvousError: a task of another run or attempt was there.
+    """
+    arrivals = tuple(Arrival.from_json(text) for text in barrier.allGather(arrival.to_json()))
+    if any(one.refusal for one in arrivals):
+        return None, arrivals
+    return form(topology.tasks, fence, arrivals), arrivals

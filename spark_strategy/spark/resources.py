@@ -1,0 +1,40 @@
+"""GPUs per worker -> Spark's stage-level scheduling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spark_strategy.errors import CapacityError
+from spark_strategy.plan import LaunchPlan
+
+if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
+    from pyspark.sql import SparkSession
+
+
+def profile_for(
+    spark: SparkSession, plan: LaunchPlan, given: ResourceProfile | None
+) -> ResourceProfile | None:
+    """The stage's resource profile; None where the session's own tasks fit already.
+
+    Args:
+        spark: the session.
+        plan: what is launched.
+        given: the caller's own profile, which wins.
+
+    Raises:
+        CapacityError: GPUs are wanted where Spark cannot assign any.
+    """
+    gpus = plan.orders.gpus_per_worker
+    if given is not None or not gpus or plan.capacity.gpus_per_task == gpus:
+        return given
+    if plan.capacity.master.startswith("local["):
+        raise CapacityError(
+            f"gpus_per_worker={gpus} needs tasks that hold GPUs, and a session on "
+            f"{plan.capacity.master} assigns {plan.capacity.gpus_per_task:g} to each. Use a "
+            "cluster, or leave gpus_per_worker unset to let TensorFlow see the host's GPUs."
+        )
+    from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+
+    tasks = TaskResourceRequests().cpus(plan.capacity.task_cpus).resource("gpu", gpus)
+    return ResourceProfileBuilder().require(tasks).build

@@ -1,0 +1,43 @@
+"""The session a run uses: the active one, or a local one made for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_log = logging.getLogger(__name__)
+
+
+def active_or_local(tasks: int) -> SparkSession:
+    """The active session; what spark-submit configured; or a new local one with enough slots.
+
+    Args:
+        tasks: slots that a new local session must have.
+    """
+    from pyspark import SparkConf, SparkContext
+    from pyspark.sql import SparkSession
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    configured = SparkContext._active_spark_context is not None or "SPARK_REMOTE" in os.environ
+    if configured or "PYSPARK_GATEWAY_PORT" in os.environ or SparkConf().contains("spark.master"):
+        return SparkSession.builder.getOrCreate()
+    master = f"local[{tasks}]"
+    _log.info("No active SparkSession: starting one on %s with %s", master, sys.executable)
+    spark = (
+        SparkSession.builder.master(master)
+        .appName("spark_strategy")
+        .config("spark.ui.showConsoleProgress", "false")
+        .getOrCreate()
+    )
+    if "PYSPARK_PYTHON" not in os.environ:
+        # PySpark's default is whichever python3 comes first on PATH, not the running one; it
+        # reads no setting for this (SparkContext._do_init), only the environment.
+        spark.sparkContext.pythonExec = sys.executable
+    return spark

@@ -1,0 +1,151 @@
+"""Runs one barrier stage and returns each rank's row."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from spark_strategy import errors
+from spark_strategy.outcome import Outcome, from_record
+from spark_strategy.spark.capacity import is_connect
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+    from spark_strategy.spark.task import TaskOrder
+
+_log = logging.getLogger(__name__)
+
+_SCHEMA: Final = "rank long, report string, payload binary"
+
+
+class Stage:
+    """One barrier stage, running in a thread of its own so that the caller can give up.
+
+    Args:
+        spark: classic or Connect.
+        order: what every rank is told.
+        profile: resource profile for stage-level scheduling; None for the session's.
+    """
+
+    def __init__(self, spark: SparkSession, order: TaskOrder, profile: Any = None) -> None:
+        self._spark = spark
+        self._order = order
+        self._profile = profile
+        self._tag = f"spark_strategy-{order.fence.run_id}-{uuid.uuid4().hex[:8]}"
+        self._rows: list[dict[str, Any]] | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=_inheriting(spark, self._run), daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the stage has ended, after at most ``timeout_s`` seconds."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def cancel(self) -> None:
+        """End this stage's job, and no other."""
+        if is_connect(self._spark):
+            self._spark.interruptTag(self._tag)
+        else:
+            # Not SparkSession.interruptTag: it finds no execution started by toArrow, whose
+            # job runs in a thread of the JVM's own (measured, PySpark 4.3.0).
+            self._spark.sparkContext.cancelJobsWithTag(self._tag)
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Each rank's outcome, in rank order, of a stage that has ended.
+
+        Raises:
+            SparkStrategyError: Spark ended the stage before the ranks could report.
+        """
+        if self._error is not None:
+            _log.debug("Spark ended the stage", exc_info=self._error)
+            # Not "from" it: a hundred lines of JVM frames would bury what translate() found.
+            raise translate(self._error) from None
+        rows = sorted(self._rows or [], key=lambda row: int(row["rank"]))
+        return tuple(from_record(row["report"], bytes(row["payload"])) for row in rows)
+
+    def _run(self) -> None:
+        try:
+            self._rows = self._collect()
+        # Spark raises Py4J, gRPC and its own errors; whichever it is, the caller sorts it.
+        except BaseException as error:
+            self._error = error
+
+    def _collect(self) -> list[dict[str, Any]]:
+        ranks = len(self._order.topology.tasks)
+        if is_connect(self._spark):
+            self._spark.addTag(self._tag)
+        else:
+            self._spark.sparkContext.addJobTag(self._tag)
+            self._spark.sparkContext.setLocalProperty(
+                "spark.job.description", f"spark_strategy {self._order.topology}"
+            )
+        frame = self._spark.range(0, ranks, 1, ranks)
+        mapped = frame.mapInArrow(_body(self._order), _SCHEMA, barrier=True, profile=self._profile)
+        rows: list[dict[str, Any]] = mapped.toArrow().to_pylist()
+        return rows
+
+
+def _inheriting(spark: SparkSession, target: Any) -> Any:
+    """The target, in a thread that keeps the caller's Spark properties (scheduler pool...)."""
+    from pyspark.util import inheritable_thread_target
+
+    return inheritable_thread_target(spark)(target)
+
+
+def _body(order: TaskOrder) -> Any:
+    """The function that Spark sends; imports inside, so that it is sent by value and small."""
+
+    def body(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from spark_strategy.spark import task
+
+        return task.run(order, batches)
+
+    return body
+
+
+def translate(error: BaseException) -> errors.SparkStrategyError:
+    """What Spark's own failure of a barrier stage means to the user."""
+    text = str(error)
+    if missing := re.search(r"No module named '([\w.]+)'", text):
+        return errors.ExecutorEnvironmentError(
+            f"The executors' Python has no module {missing[1]!r}. Install spark_strategy and its "
+            "dependencies there, and choose that Python with spark.pyspark.python or "
+            "PYSPARK_PYTHON, set before the session starts."
+        )
+    if "PYTHON_VERSION_MISMATCH" in text:
+        line = next(line for line in text.splitlines() if "PYTHON_VERSION_MISMATCH" in line)
+        return errors.ExecutorEnvironmentError(
+            f"{line.strip()} Choose the executors' Python with spark.pyspark.python or "
+            "PYSPARK_PYTHON, set before the session starts."
+        )
+    if "ExecutorLostFailure" in text or "executor lost" in text.lower():
+        return errors.ExecutorLostError(_lost(text))
+    if re.search(r"(barrier|Barrier).*(slots|dynamic resource)", text):
+        return errors.CapacityError(_first_line(text))
+    return errors.WorkerError(f"Spark ended the stage: {_reason(text)}")
+
+
+def _lost(text: str) -> str:
+    rank = re.search(r"ResultTask\(\d+, (\d+)\)", text)
+    why = re.search(r"ExecutorLostFailure[^\n]*", text)
+    return (
+        f"Spark lost the executor of rank {rank[1] if rank else '?'}: "
+        f"{why[0] if why else _first_line(text)}\nIf nobody stopped it, memory is the usual "
+        "suspect (exit code 137): see the executor's log and spark.executor.memoryOverhead."
+    )
+
+
+def _reason(text: str) -> str:
+    found = re.search(r"Most recent failure reason:(.*?)(?:\n\tat |\Z)", text, re.DOTALL)
+    return found[1].strip() if found else _first_line(text)
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

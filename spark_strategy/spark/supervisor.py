@@ -1,0 +1,192 @@
+"""Watches one child and decides how its task ended."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from spark_strategy.folder import Exit
+from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings
+from spark_strategy.plan import Orders
+from spark_strategy.spark.child import Child
+from spark_strategy.spark.control import Seat, State, Verdict
+from spark_strategy.spark.output import Relay
+
+FROZEN_S: Final = 10.0
+_POLL_S: Final = 0.02
+_FREEZE_POLL_S: Final = 0.5
+# A child that fails makes its peers fail within 0.2 s (measured); on an abort, its own end is
+# given this long to show, so that the cause is not reported as "stopped".
+_OWN_END_S: Final = 0.5
+# Exit handlers and TensorFlow's own tear-down.
+_LEAVE_S: Final = 10.0
+_CRASHES: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of the task apart from its child."""
+
+    rank: int
+    task: str
+    host: str
+    schedule_s: float
+    rendezvous_s: float
+    began: float
+
+
+class Supervisor:
+    """One child, one seat at the hub, one relay, one outcome."""
+
+    def __init__(
+        self, child: Child, seat: Seat, relay: Relay, *, seen: Seen, orders: Orders
+    ) -> None:
+        self._child = child
+        self._folder = child.folder
+        self._seat = seat
+        self._relay = relay
+        self._seen = seen
+        self._orders = orders
+
+    def outcome(self) -> Outcome:
+        """Wait for the end of this rank, whatever it is; the child may still be alive."""
+        next_look = 0.0
+        finished = False
+        while True:
+            if not finished and self._folder.succeeded:
+                finished = True
+                self._seat.report(State.FINISHED)
+            if not finished and (failure := self._own_end() or self._overdue()):
+                self._seat.report(State.FAILED)
+                return failure
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + _FREEZE_POLL_S
+                if not finished and (failure := self._frozen(FROZEN_S)):
+                    self._seat.report(State.FAILED)
+                    return failure
+            match self._seat.verdict:
+                case Verdict.RELEASE:
+                    return self._success()
+                case Verdict.ABORT:
+                    return self._aborted(finished)
+                case Verdict.GO_ON:
+                    time.sleep(_POLL_S)
+
+    def _success(self) -> Success:
+        value = self._folder.read_value()
+        self._folder.release()
+        deadline = time.monotonic() + _LEAVE_S
+        while (end := self._folder.read_exit()) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        self._relay.join(1.0)
+        timings = Timings(
+            schedule_s=self._seen.schedule_s,
+            rendezvous_s=self._seen.rendezvous_s,
+            **self._folder.read_timings(),
+        )
+        peak = end.peak_rss_bytes if end else 0
+        return Success(
+            self._seen.rank, self._seen.task, self._seen.host, timings, peak, value
+        )
+
+    def _own_end(self) -> Failure | None:
+        """The failure behind the end of the child's process, if it has ended."""
+        end = self._folder.read_exit()
+        if end is None:
+            if self._child.guard_alive:
+                return None
+            end = self._folder.read_exit() or Exit(-signal.SIGKILL, 0, time.time())
+        self._relay.join(1.0)
+        if said := self._folder.read_failure():
+            failure, error = said
+            return self._failure(
+                failure.reason,
+                failure.message,
+                at=failure.at,
+                traceback=failure.traceback,
+                secondary=failure.secondary,
+                error=error,
+                peak_rss_bytes=end.peak_rss_bytes,
+            )
+        reason, message = explain_exit(end.code)
+        return self._failure(
+            reason,
+            message,
+            at=end.at,
+            traceback=self._folder.read_stacks(),
+            peak_rss_bytes=end.peak_rss_bytes,
+        )
+
+    def _overdue(self) -> Failure | None:
+        elapsed = time.monotonic() - self._seen.began
+        limit = self._orders.timeout_s
+        if limit is not None and elapsed > limit:
+            what = f"still ran when timeout_s={limit:g} had passed"
+            return self._failure(Reason.DEADLINE, what, traceback=self._child.stacks())
+        limit = self._orders.start_timeout_s
+        if elapsed > limit and not self._folder.started:
+            what = f"had not reached the function when start_timeout_s={limit:g} had passed"
+            return self._failure(Reason.START_DEADLINE, what, traceback=self._child.stacks())
+        return None
+
+    def _frozen(self, after_s: float) -> Failure | None:
+        since = self._child.frozen_since()
+        if since is None or time.time() - since < after_s:
+            return None
+        what = f"is frozen: stopped by a signal for {time.time() - since:.0f} s"
+        return self._failure(Reason.FROZEN, what, at=since)
+
+    def _aborted(self, finished: bool) -> Failure:
+        """Another rank failed, unless this one is about to turn out to be the cause."""
+        deadline = time.monotonic() + _OWN_END_S
+        while not finished and time.monotonic() < deadline:
+            if failure := self._own_end() or self._frozen(0.0):
+                return failure
+            time.sleep(_POLL_S)
+        return self._failure(Reason.STOPPED, "was stopped because another rank failed")
+
+    def _failure(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        at: float | None = None,
+        traceback: str = "",
+        secondary: bool = False,
+        error: bytes = b"",
+        peak_rss_bytes: int = 0,
+    ) -> Failure:
+        return Failure(
+            rank=self._seen.rank,
+            task=self._seen.task,
+            host=self._seen.host,
+            at=time.time() if at is None else at,
+            reason=reason,
+            message=message,
+            traceback=traceback,
+            log_tail=self._relay.tail,
+            peak_rss_bytes=peak_rss_bytes,
+            secondary=secondary,
+            error=error,
+        )
+
+
+def explain_exit(code: int) -> tuple[Reason, str]:
+    """What an exit code says about a child that left neither value nor failure.
+
+    Args:
+        code: exit code, or minus the signal number.
+    """
+    if code >= 0:
+        return Reason.EXITED, f"ended its process with exit code {code} (os._exit?)"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    if -code == signal.SIGKILL:
+        return Reason.KILLED, "was killed by SIGKILL"
+    if -code in _CRASHES:
+        return Reason.CRASHED, f"crashed in native code ({name})"
+    return Reason.EXITED, f"was ended by {name}"
+

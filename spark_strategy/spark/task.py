@@ -1,0 +1,204 @@
+"""The body of one barrier task: rendezvous -> child -> outcome."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+from pyspark import BarrierTaskContext, SparkFiles
+
+from spark_strategy.cluster import Arrival, Cluster, Fence
+from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, SparkStrategyError
+from spark_strategy.folder import ChildOrder
+from spark_strategy.outcome import Failure, Outcome, Reason, to_record
+from spark_strategy.plan import Orders
+from spark_strategy.spark import gpus, rendezvous
+from spark_strategy.spark.child import Child, environment, new_folder
+from spark_strategy.spark.control import Seat, open_hub
+from spark_strategy.spark.environment import Versions, objection
+from spark_strategy.spark.output import DriverOutput, Relay
+from spark_strategy.spark.supervisor import Seen, Supervisor
+from spark_strategy.spark.wire import connect
+from spark_strategy.topology import Topology
+
+# What both ends of the stage agree on, column for column: Arrow checks it.
+SCHEMA: Final = pa.schema(
+    [("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())]
+)
+_CONNECT_S: Final = 10.0
+_DRAIN_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOrder:
+    """What the driver sends to every rank, inside Spark's serialized task.
+
+    Attributes:
+        topology: who takes part.
+        orders: options.
+        fence: run and attempt.
+        secret: the run's secret.
+        function: pickled function and arguments.
+        driver: the driver's versions.
+        submitted: when the driver submitted the stage, seconds since the epoch.
+        output_address: ``host:port`` of the driver's output listener; empty for none.
+        python_path: folders of the driver to import from, where it shares a machine.
+        own_log: whether the executor has a log of its own, apart from the driver's console.
+    """
+
+    topology: Topology
+    orders: Orders
+    fence: Fence
+    secret: bytes
+    function: bytes
+    driver: Versions
+    submitted: float
+    output_address: str
+    python_path: tuple[str, ...]
+    own_log: bool
+
+
+def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """One rank: its outcome as one row."""
+    for _ in batches:
+        pass
+    report, payload = to_record(_Rank(order, BarrierTaskContext.get()).outcome())
+    rank = BarrierTaskContext.get().partitionId()
+    yield pa.RecordBatch.from_pylist(
+        [{"rank": rank, "report": report, "payload": payload}], schema=SCHEMA
+    )
+
+
+class _Rank:
+    """One rank of one attempt."""
+
+    def __init__(self, order: TaskOrder, barrier: BarrierTaskContext) -> None:
+        self._order = order
+        self._barrier = barrier
+        self._began, self._began_at = time.monotonic(), time.time()
+        self._rank = barrier.partitionId()
+        self._task = str(order.topology.tasks[self._rank])
+        self._host = socket.gethostname()
+
+    def outcome(self) -> Outcome:
+        """Take part, and say how it ended."""
+        with ExitStack() as held:
+            try:
+                station = self._station(held)
+            except SparkStrategyError as error:
+                self._gather(Arrival(self._rank, self._order.fence, "", refusal=str(error)))
+                return self._failure(_reason(error), str(error))
+            return self._take_part(held, *station)
+
+    def _station(self, held: ExitStack) -> tuple[Arrival, Child]:
+        """Reserve what is needed and start the child, which imports meanwhile."""
+        orders, order = self._order.orders, self._order
+        if problem := objection(order.driver, Versions.here()):
+            raise ExecutorEnvironmentError(problem)
+        resources = self._barrier.resources()
+        addresses = {name: info.addresses for name, info in resources.items()}
+        devices = gpus.assigned(addresses, orders.gpus_per_worker)
+        spark_address = self._barrier.getTaskInfos()[self._rank].address
+        host = rendezvous.own_host(spark_address, orders.interface)
+        own = held.enter_context(rendezvous.reserve(orders.port_range))
+        control = ""
+        if self._rank == 0:
+            hub = rendezvous.reserve(orders.port_range)
+            control = f"{host}:{hub.getsockname()[1]}"
+            held.callback(open_hub(hub, order.secret, len(order.topology.tasks)).close)
+        child = self._start_child(devices)
+        held.callback(child.stop)
+        address = f"{host}:{own.getsockname()[1]}"
+        return Arrival(self._rank, order.fence, address, control), child
+
+    def _start_child(self, devices: tuple[str, ...] | None) -> Child:
+        order = self._order
+        folder = new_folder(SparkFiles.getRootDirectory())
+        folder.prepare(
+            ChildOrder(
+                topology=order.topology,
+                rank=self._rank,
+                fence=order.fence,
+                communication=order.orders.communication,
+                scope=order.orders.scope,
+                gpus=None if devices is None else len(devices),
+                deadline_s=order.orders.start_timeout_s,
+            ),
+            order.function,
+        )
+        settings = child_settings(order.orders, devices)
+        own_path = [folder for folder in sys.path if folder]
+        env = environment(
+            os.environ,
+            python_path=list(dict.fromkeys([*own_path, *order.python_path])),
+            cpus=self._barrier.cpus(),
+            settings=settings,
+        )
+        return Child(folder, env)
+
+    def _take_part(self, held: ExitStack, arrival: Arrival, child: Child) -> Outcome:
+        relay = Relay(
+            child.output,
+            prefix=f"{self._task} |",
+            driver=self._driver_output(held),
+            log=2 if self._order.own_log else None,
+        )
+        try:
+            cluster, arrivals = self._gather(arrival)
+            if cluster is None:
+                return self._failure(Reason.STOPPED, "was stopped because a rank refused")
+            rendezvous_s = time.monotonic() - self._began
+            secret, hub = self._order.secret, arrivals[0].control
+            seat = Seat(hub, secret, self._rank, timeout_s=_CONNECT_S)
+        except RendezvousError as error:
+            return self._failure(Reason.RENDEZVOUS, str(error))
+        held.callback(seat.close)
+        child.folder.announce(cluster)
+        seen = Seen(
+            rank=self._rank,
+            task=self._task,
+            host=self._host,
+            schedule_s=max(0.0, self._began_at - self._order.submitted),
+            rendezvous_s=rendezvous_s,
+            began=self._began,
+        )
+        return Supervisor(child, seat, relay, seen=seen, orders=self._order.orders).outcome()
+
+    def _gather(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
+        order = self._order
+        return rendezvous.gather(self._barrier, order.topology, order.fence, arrival)
+
+    def _driver_output(self, held: ExitStack) -> DriverOutput:
+        """The live line to the driver; without one, output goes to the executor's log only."""
+        line = None
+        if self._order.output_address:
+            who = f"{self._task}@{self._host}"
+            with suppress(RendezvousError):
+                line = connect(
+                    self._order.output_address, self._order.secret, who, timeout_s=_CONNECT_S
+                )
+        output = DriverOutput(line, has_log=self._order.own_log)
+        held.callback(output.close, timeout_s=_DRAIN_S)
+        return output
+
+    def _failure(self, reason: Reason, message: str) -> Failure:
+        return Failure(self._rank, self._task, self._host, time.time(), reason, message)
+
+
+def child_settings(orders: Orders, devices: tuple[str, ...] | None) -> dict[str, str]:
+    """Variables that options ask for; ``env=`` has the last word, except over GPUs."""
+    settings = dict(orders.env)
+    if orders.interface and "/" not in orders.interface:
+        settings.setdefault("NCCL_SOCKET_IFNAME", orders.interface)
+    return settings | gpus.environment(devices)
+
+
+def _reason(error: SparkStrategyError) -> Reason:
+    return Reason.RENDEZVOUS if isinstance(error, RendezvousError) else Reason.ENVIRONMENT

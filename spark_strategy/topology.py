@@ -1,0 +1,85 @@
+"""Who takes part in a run: tasks, their roles, and which of them run the user's function."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from spark_strategy.errors import PlanError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TaskId:
+    """One task of a TensorFlow cluster, printed as TensorFlow does: ``worker:1``."""
+
+    job: str
+    index: int
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z]+", self.job):
+            raise PlanError(f"A job name is lower-case letters, found {self.job!r}.")
+        if self.index < 0:
+            raise PlanError(f"A task index starts at 0, found {self.index}.")
+
+    def __str__(self) -> str:
+        return f"{self.job}:{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> TaskId:
+        """The task that prints as ``text``."""
+        job, _, index = text.partition(":")
+        if not index.isdecimal():
+            raise PlanError(f"A task reads like worker:1, found {text!r}.")
+        return cls(job, int(index))
+
+
+@runtime_checkable
+class Topology(Protocol):
+    """What every topology answers; frozen, comparable, and printed as it was written."""
+
+    @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        """All tasks in rank order; the position is the rank."""
+        ...
+
+    @property
+    def callers(self) -> tuple[TaskId, ...]:
+        """The tasks that run the user's function, in rank order; the first one is the chief."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MultiWorker:
+    """Synchronous data parallelism: ``tf.distribute.MultiWorkerMirroredStrategy``.
+
+    Every worker runs the function; worker 0 acts as the chief (TensorFlow's own rule for
+    a cluster without a ``chief`` job).
+
+    Args:
+        workers: number of workers, each one Spark task and one TensorFlow process.
+
+    Raises:
+        PlanError: ``workers`` is not a whole number of at least 1.
+    """
+
+    workers: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 1:
+            raise PlanError(
+                f"MultiWorker(workers) takes a whole number of at least 1, found {self.workers!r}."
+            )
+
+    @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        """``worker:0`` to ``worker:n-1``."""
+        return tuple(TaskId("worker", index) for index in range(self.workers))
+
+    @property
+    def callers(self) -> tuple[TaskId, ...]:
+        """Every worker."""
+        return self.tasks
+
+    def __str__(self) -> str:
+        return f"MultiWorker({self.workers})"

@@ -1,0 +1,130 @@
+"""The child process: a folder and an environment -> strategy -> function -> the folder.
+
+Run as ``python -m spark_strategy.worker.entry FOLDER`` by the guard of one Spark task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spark_strategy import keras
+from spark_strategy.errors import ExecutorEnvironmentError, ResultError
+from spark_strategy.folder import ChildFolder, ChildOrder
+from spark_strategy.worker import postmortem
+
+
+class _Clock:
+    """Writes each phase's seconds to the folder as it ends."""
+
+    def __init__(self, folder: ChildFolder) -> None:
+        self._folder = folder
+        self._seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = time.monotonic() - start
+            self._folder.write_timings(self._seconds)
+
+
+def main(path: str) -> None:
+    """Run the function in ``path`` and leave its value, or its failure, there."""
+    folder = ChildFolder(Path(path))
+    stacks = folder.stacks_path.open("w", encoding="utf-8")
+    faulthandler.enable(stacks)
+    faulthandler.register(signal.SIGUSR1, stacks)
+    try:
+        folder.succeed(_run(folder))
+    # SystemExit and KeyboardInterrupt end a rank as surely as an exception does.
+    except BaseException as error:
+        postmortem.record(folder, error)
+        sys.exit(1)
+    # A peer whose collectives are still under way would take this process's end for a fault.
+    folder.wait_for_release()
+
+
+def _run(folder: ChildFolder) -> bytes:
+    order, function = folder.read_order()
+    keras.install(is_chief=_is_chief(order), scratch=str(folder.scratch_path))
+    clock = _Clock(folder)
+    with clock.phase("import_s"):
+        import tensorflow as tf
+
+        from spark_strategy.worker import strategy as strategies
+    strategies.check_gpus(order.gpus)
+    cluster = folder.wait_for_cluster(order.deadline_s)
+    os.environ["TF_CONFIG"] = cluster.tf_config(order.task)
+    strategy = tf.distribute.get_strategy()
+    with clock.phase("strategy_s"):
+        if order.scope:
+            from spark_strategy.worker.resolver import SparkClusterResolver
+
+            resolver = SparkClusterResolver(cluster, order.task)
+            strategy = strategies.build(order.topology, resolver, order.communication)
+    with clock.phase("function_s"):
+        value = _call(folder, order, function, strategy)
+    return _pickled(value)
+
+
+def _is_chief(order: ChildOrder) -> bool:
+    return order.task == order.topology.callers[0]
+
+
+def _call(folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any) -> object:
+    from spark_strategy.worker.context import WorkerContext, entered
+
+    context = WorkerContext(
+        task=order.task,
+        rank=order.rank,
+        num_workers=len(order.topology.callers),
+        is_chief=_is_chief(order),
+        attempt=order.fence.attempt,
+        strategy=strategy,
+        scratch=str(folder.scratch_path),
+    )
+    with entered(context), strategy.scope() if order.scope else contextlib.nullcontext():
+        # Unpickled in scope: a model among the arguments creates its variables here.
+        call, args, kwargs = _unpickled(function)
+        folder.mark_started()
+        return call(*args, **kwargs)
+
+
+def _unpickled(function: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    try:
+        call, args, kwargs = pickle.loads(function)
+    except ModuleNotFoundError as error:
+        raise ExecutorEnvironmentError(
+            f"The function or an argument needs module {error.name!r}, which this executor's "
+            f"Python ({sys.executable}) cannot import. Install it there, send it with "
+            "spark.submit.pyFiles or addArtifact, or have it pickled by value: "
+            f"cloudpickle.register_pickle_by_value({error.name})."
+        ) from error
+    return call, args, kwargs
+
+
+def _pickled(value: object) -> bytes:
+    from spark_strategy.keras import transport
+
+    try:
+        return transport.dumps(value)
+    # Pickling runs the value's own code: anything can come out of it.
+    except Exception as error:
+        raise ResultError(
+            f"returned a {type(value).__qualname__} that cannot be pickled: {error}"
+        ) from error
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,60 @@
+"""Topology -> ``tf.distribute`` strategy."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import tensorflow as tf
+
+from spark_strategy.errors import ExecutorEnvironmentError, PlanError
+from spark_strategy.plan import Communication
+from spark_strategy.topology import MultiWorker, Topology
+from spark_strategy.worker.resolver import SparkClusterResolver
+
+_Implementation = tf.distribute.experimental.CommunicationImplementation
+
+_IMPLEMENTATIONS: Final[dict[Communication, _Implementation]] = {
+    "auto": _Implementation.AUTO,
+    "ring": _Implementation.RING,
+    "nccl": _Implementation.NCCL,
+}
+
+
+def build(
+    topology: Topology, resolver: SparkClusterResolver, communication: Communication
+) -> tf.distribute.Strategy:
+    """The strategy of ``topology``. Blocks until every rank has connected.
+
+    Raises:
+        PlanError: no strategy belongs to this topology.
+    """
+    if isinstance(topology, MultiWorker):
+        return tf.distribute.MultiWorkerMirroredStrategy(
+            cluster_resolver=resolver,
+            communication_options=tf.distribute.experimental.CommunicationOptions(
+                implementation=_IMPLEMENTATIONS[communication]
+            ),
+        )
+    raise PlanError(f"No strategy belongs to {topology}.")
+
+
+def check_gpus(expected: int | None) -> None:
+    """Compare what Spark assigned with what TensorFlow sees.
+
+    Args:
+        expected: GPUs assigned to this task; None to not look.
+
+    Raises:
+        ExecutorEnvironmentError: TensorFlow sees another number.
+    """
+    if expected is None:
+        return
+    seen = len(tf.config.list_physical_devices("GPU"))
+    if seen != expected:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        raise ExecutorEnvironmentError(
+            f"Spark assigned {expected} GPU(s) to this rank (CUDA_VISIBLE_DEVICES={visible}), "
+            f"TensorFlow {tf.__version__} sees {seen}. Check the driver and CUDA libraries on "
+            "the executor (pip install tensorflow[and-cuda]), and Spark's GPU discovery script."
+        )
