@@ -9,8 +9,9 @@ from types import ModuleType
 
 from spark_strategy.keras.imports import when_imported
 from spark_strategy.keras.place import Place
+from spark_strategy.keras.saving import save
 
-__all__ = ["install"]
+__all__ = ["install", "save"]
 
 
 def install(*, is_chief: bool, scratch: str) -> None:

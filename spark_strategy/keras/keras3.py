@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from spark_strategy.keras import repair
+from spark_strategy.keras import callbacks, repair, saving
 from spark_strategy.keras.place import Place
 from spark_strategy.keras.repairs.optimizer_step import OPTIMIZER_STEP
 from spark_strategy.keras.repairs.jit_compile import JIT_COMPILE
 from spark_strategy.keras.repairs.loss_scale import LOSS_SCALE
 from spark_strategy.keras.repairs.reduce_logs import REDUCE_LOGS
+from spark_strategy.keras.repairs.save_alone import SAVE_ALONE
 from spark_strategy.keras.repairs.steps_per_execution import STEPS_PER_EXECUTION
 from spark_strategy.keras.repairs.symbolic_build import SYMBOLIC_BUILD
 
-REPAIRS = (SYMBOLIC_BUILD, REDUCE_LOGS, OPTIMIZER_STEP, LOSS_SCALE, JIT_COMPILE, STEPS_PER_EXECUTION)
+REPAIRS = (SYMBOLIC_BUILD, REDUCE_LOGS, OPTIMIZER_STEP, LOSS_SCALE, JIT_COMPILE, STEPS_PER_EXECUTION, SAVE_ALONE)
 
 
 def adapt(keras: ModuleType, place: Place) -> None:
@@ -21,3 +22,5 @@ def adapt(keras: ModuleType, place: Place) -> None:
     if keras.__version__.startswith("2.") or keras.backend.backend() != "tensorflow":
         return
     repair.apply(REPAIRS, keras.__version__)
+    saving.adapt(keras, place)
+    callbacks.adapt(keras.callbacks, place)

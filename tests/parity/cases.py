@@ -54,3 +54,28 @@ def train(env: Env, build: Callable[..., Task], options: dict[str, Any], fit: di
 def train_with_optimizer(env: Env, name: str) -> Any:
     """The classifier under one of the named optimizers."""
     return train(env, models.classifier, {"optimizer": models.optimizer(env, name)}, {})
+
+
+def batch_norm_state(env: Env, synchronized: bool) -> Any:
+    """Moving statistics after two epochs, and what evaluating with them gives."""
+    task = models.batch_norm(env, synchronized=synchronized)
+    data = sharded(env, *arrays_of(task))
+    task.model.fit(data, epochs=2, verbose=0, shuffle=False)
+    layer = task.model.layers[1]
+    moving = [layer.moving_mean.numpy(), layer.moving_variance.numpy()]
+    return {"moving": moving, "evaluate": task.model.evaluate(data, verbose=0)}
+
+
+def save_chief_only(env: Env, name: str) -> Any:
+    """Only the chief saves, after training with metrics; then everybody trains on."""
+    task = models.many_metrics(env)
+    data = sharded(env, *arrays_of(task))
+    task.model.fit(data, epochs=1, verbose=0)
+    if env.is_chief:
+        if name == "exported":
+            task.model.export(env.path(name), verbose=False)
+        elif name.endswith(".weights.h5"):
+            task.model.save_weights(env.path(name))
+        else:
+            task.model.save(env.path(name))
+    return task.model.evaluate(data, verbose=0)

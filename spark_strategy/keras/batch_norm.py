@@ -1,0 +1,31 @@
+"""Keeps BatchNormalization's moving statistics equal on all ranks.
+
+Keras 3 creates them with ``aggregation="none"`` (layers/layer.py, add_weight), so each replica
+moves its own, from its own rows, and no two ranks end with the same model; the chief's is the one
+saved. tf_keras reads them as the mean over replicas. So does this, after each epoch and before
+each evaluation: a moving average is linear, so the mean taken now and then equals the mean taken at
+every step. With ``synchronized=True`` the statistics are those of the global batch, and nothing is
+left to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spark_strategy.keras.collective import means
+
+
+def average(model: Any) -> None:
+    """Replaces every unsynchronized moving statistic by its mean over replicas; all ranks call it."""
+    import keras
+
+    variables = [
+        variable
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.built
+        if not layer.synchronized
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+    if variables:
+        for variable, mean in zip(variables, means(model.distribute_strategy, variables), strict=True):
+            variable.assign(mean)
