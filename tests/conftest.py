@@ -1,0 +1,57 @@
+"""What all tests share: Java, the right Python for Spark, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pyspark import SparkFiles
+from pyspark.sql import SparkSession
+
+_LEAVE_S = 15.0
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """A session on local[2], as a user would have it."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    session = (
+        SparkSession.builder.master("local[2]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("OFF")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def leaves_nothing(spark: SparkSession) -> Iterator[None]:
+    """After the test, no child process, listening port or temporary file of a run remains."""
+    yield
+    root = SparkFiles.getRootDirectory()
+    deadline = time.monotonic() + _LEAVE_S
+    while (left := [*run_processes(root), *run_folders(root)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def run_processes(root: str) -> list[str]:
+    """Guards and children of this session's runs; their ports end with them."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if f"{root}/spark_strategy-" in line:
+            found.append(f"{process.pid} {line}")
+    return found
+
+
+def run_folders(root: str) -> list[str]:
+    """Children's folders of this session's runs."""
+    return [str(path) for path in Path(root).glob("spark_strategy-*")]
