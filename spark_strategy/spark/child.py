@@ -124,4 +124,6 @@ class Child:
 
 def new_folder(parent: str) -> ChildFolder:
     """An empty folder below ``parent`` that only this user can enter."""
-    return ChildFolder(Path(tempfile.mkdtemp(prefix="spark_strategy-", dir=parent)))
+    # Standalone executors say "."; a child may change its directory, so its paths are absolute.
+    where = Path(parent).absolute()
+    return ChildFolder(Path(tempfile.mkdtemp(prefix="spark_strategy-", dir=where)))

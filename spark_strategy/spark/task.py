@@ -29,9 +29,7 @@ from spark_strategy.spark.wire import connect
 from spark_strategy.topology import Topology
 
 # What both ends of the stage agree on, column for column: Arrow checks it.
-SCHEMA: Final = pa.schema(
-    [("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())]
-)
+SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())])
 _CONNECT_S: Final = 10.0
 _DRAIN_S: Final = 5.0
 
@@ -133,7 +131,9 @@ class _Rank:
             ),
             order.function,
         )
-        settings = child_settings(order.orders, devices)
+        # Killed children leave temporary files; there, they go with the folder.
+        scratch = {"TMPDIR": str(folder.scratch_path)}
+        settings = scratch | child_settings(order.orders, devices)
         own_path = [folder for folder in sys.path if folder]
         env = environment(
             os.environ,
