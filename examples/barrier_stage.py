@@ -25,9 +25,10 @@ def least_squares(rows: Iterator[tuple[list[float], float]]) -> Iterator[float]:
     import tensorflow as tf
 
     features, targets = zip(*rows, strict=True)
-    x, y = tf.constant(features), tf.constant(targets)[:, None]
     with join_cluster(BarrierTaskContext.get()) as resolver:
+        # Before any other use of TensorFlow: the first operation fixes what it can connect to.
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        x, y = tf.constant(features), tf.constant(targets)[:, None]
         with strategy.scope():
             weights = tf.Variable(tf.zeros((x.shape[1], 1)))
             bias = tf.Variable(0.0)

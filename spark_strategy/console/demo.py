@@ -6,7 +6,9 @@ Everything here runs on the driver except `train` and what it calls, which run i
 
 from __future__ import annotations
 
+import re
 import sys
+from importlib.resources import files
 from importlib.util import find_spec
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 TARGET_ACCURACY: Final = 0.93
 TEST_IMAGES_PER_DIGIT: Final = 100
 BATCH_SIZE: Final = 64  # global: the workers share each batch
+NATIVE_NOTE: Final = re.compile(r"\| ([IWE]\d{4} |WARNING: All log messages before absl)")
 SEED: Final = 20
 
 
@@ -58,20 +61,23 @@ def build_model() -> Any:
     return model
 
 
-def train(digits: Digits, epochs: int) -> Any:
-    """Fits a new model, in all workers together; returns it."""
+def train(training: Digits, test: Digits, epochs: int, save: str) -> float:
+    """Fits a new model in all workers together and saves it; returns its accuracy on `test`."""
     import keras
 
+    context = get_context()
     keras.utils.set_random_seed(SEED)
     model = build_model()
     model.fit(
-        digits.images,
-        digits.labels,
+        training.images,
+        training.labels,
         batch_size=BATCH_SIZE,
         epochs=epochs,
-        verbose=2 if get_context().is_chief else 0,
+        verbose=2 if context.is_chief else 0,
     )
-    return model
+    _, accuracy = model.evaluate(test.images, test.labels, batch_size=BATCH_SIZE, verbose=0)
+    context.save(model, save)
+    return float(accuracy)
 
 
 def data_problem() -> str | None:
@@ -96,16 +102,24 @@ def load_digits() -> tuple[Digits, Digits]:
 
 
 def embedded_spark(workers: int) -> SparkSession:
-    """A Spark inside this process with one slot per worker, quiet but for its errors."""
+    """A Spark inside this process with one slot per worker, silent but for its errors."""
     from pyspark.sql import SparkSession
 
+    log_settings = files("spark_strategy.console") / "log4j2.properties"
     return (
         SparkSession.builder.master(f"local[{workers}]")
         .appName("spark-strategy demo")
         .config("spark.ui.enabled", "false")
-        .config("spark.log.level", "ERROR")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.driver.extraJavaOptions", f'"-Dlog4j2.configurationFile={log_settings}"')
         .getOrCreate()
     )
+
+
+def show(line: str) -> None:
+    """Prints a worker's line, unless it is one of TensorFlow's native notes on its start-up."""
+    if not NATIVE_NOTE.search(line):
+        say(line)
 
 
 def say(line: str) -> None:
@@ -128,13 +142,13 @@ def run(*, workers: int, epochs: int, save: Path) -> int:
     started = monotonic()
     training, test = load_digits()
     say(f"MNIST: {len(training.labels)} images to learn, {len(test.labels)} to test")
+    say(f"starting Spark and {workers} TensorFlow workers")
     spark = embedded_spark(workers)
     try:
-        model = distribute(MultiWorker(workers), spark=spark)(train)(training, epochs)
+        train_on_spark = distribute(MultiWorker(workers), spark=spark, logs=show)(train)
+        accuracy = train_on_spark(training, test, epochs, str(save.resolve()))
     finally:
         spark.stop()
-    _, accuracy = model.evaluate(*test, batch_size=500, verbose=0)
-    model.save(save)
     say(f"test accuracy {accuracy:.3f}")
     say(f"model saved to {save.resolve()} after {monotonic() - started:.0f} s")
     if accuracy < TARGET_ACCURACY:

@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Trains a small CNN on 5,000 real MNIST images, on an embedded local Spark.",
     )
     demo.add_argument("--workers", type=positive, default=2, help="TensorFlow workers (default 2)")
-    demo.add_argument("--epochs", type=positive, default=8, help="passes over the data (default 8)")
+    demo.add_argument("--epochs", type=positive, default=6, help="passes over the data (default 6)")
     demo.add_argument(
         "--save",
         type=Path,

@@ -32,7 +32,7 @@ def test_import_loads_neither_tensorflow_nor_spark() -> None:
 
 def test_decorating_loads_no_tensorflow() -> None:
     """Describing a run costs no TensorFlow either."""
-    decorate = "from spark_strategy import *; distribute(MultiWorker(2))(lambda: None)"
+    decorate = "from spark_strategy import MultiWorker, distribute as d; d(MultiWorker(2))(print)"
     assert "tensorflow" not in loaded_after(decorate)
 
 

@@ -36,8 +36,10 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "spark": ((*PURE, "spark"), SPARK),
     "worker": ((*PURE, "worker", "keras"), TENSORFLOW),
     "keras": ((*PURE, "keras"), TENSORFLOW),
+    "shipping": (("errors",), ("cloudpickle",)),
+    "attempt": ((*PURE, "spark"), ("pyspark",)),
     "barrier": ((*PURE, "spark", "worker"), ("pyspark",)),
-    "launcher": ((*PURE, "spark", "worker.context"), ("pyspark", "cloudpickle")),
+    "launcher": ((*PURE, "attempt", "shipping", "spark"), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
     "": (("errors", "topology", "launcher", "barrier", "worker"), ()),
 }
@@ -155,12 +157,13 @@ def test_private_keras_stays_in_the_adapter(path: Path) -> None:
 
 @each_file
 def test_files_and_functions_stay_short(path: Path) -> None:
-    """A file has one job, a function fits on a screen."""
+    """A file has one job, a function without its docstring fits on a screen."""
     lines = len(path.read_text().splitlines())
     assert lines <= FILE_LINES, f"{path.relative_to(ROOT)} has {lines} lines"
     for node in ast.walk(tree_of(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
+            length -= len((ast.get_docstring(node) or "").splitlines())
             assert length <= FUNCTION_LINES, f"{where(path, node)} {node.name}: {length} lines"
 
 
