@@ -9,11 +9,10 @@ Spark reuses its Python workers and TensorFlow can form a cluster only once in a
 session below turns that reuse off.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 
+import tensorflow as tf
 from pyspark import BarrierTaskContext
 from pyspark.sql import SparkSession
 
@@ -22,8 +21,6 @@ from spark_strategy import join_cluster
 
 def least_squares(rows: Iterator[tuple[list[float], float]]) -> Iterator[float]:
     """One barrier task: fits its rows together with the other tasks, yields the final loss."""
-    import tensorflow as tf
-
     features, targets = zip(*rows, strict=True)
     with join_cluster(BarrierTaskContext.get()) as resolver:
         # Before any other use of TensorFlow: the first operation fixes what it can connect to.
