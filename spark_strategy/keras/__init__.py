@@ -34,4 +34,10 @@ def install(*, is_chief: bool, scratch: str) -> None:
 
         adapt(module, place)
 
+    def keras2(module: ModuleType) -> None:
+        from spark_strategy.keras.tf_keras import adapt
+
+        adapt(module, place)
+
     when_imported("keras", keras3)
+    when_imported("tf_keras", keras2)

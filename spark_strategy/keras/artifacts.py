@@ -29,7 +29,7 @@ def artifact(path: str, place: Place) -> Iterator[str]:
     if _PARTIAL.search(path):
         yield path
         return
-    target = _sibling(path) if place.is_chief else scratch_path(path, place)
+    target = partial_path(path) if place.is_chief else scratch_path(path, place)
     try:
         yield target
         if place.is_chief:
@@ -45,8 +45,8 @@ def scratch_path(path: str, place: Place) -> str:
     return posixpath.join(folder, posixpath.basename(path.rstrip("/")))
 
 
-def _sibling(path: str) -> str:
-    """``/a/model.keras`` -> ``/a/.partial-<id>.model.keras``."""
+def partial_path(path: str) -> str:
+    """``/a/model.keras`` -> ``/a/.partial-<id>.model.keras``, which ``artifact`` passes through."""
     folder, name = posixpath.split(path.rstrip("/"))
     return posixpath.join(folder, f".partial-{uuid.uuid4().hex}.{name}")
 
@@ -57,7 +57,7 @@ def _replace(source: str, path: str) -> None:
     if not gfile.exists(source):
         return  # the save wrote nothing, for example because the user declined to overwrite
     if gfile.isdir(path):
-        old = _sibling(path)
+        old = partial_path(path)
         gfile.rename(path, old)
         gfile.rename(source, path)
         gfile.rmtree(old)

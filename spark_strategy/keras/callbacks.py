@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from spark_strategy.keras import batch_norm, resume
 from spark_strategy.keras.artifacts import artifact
-from spark_strategy.keras.collective import is_multi_worker
+from spark_strategy.keras.events import after, before
 from spark_strategy.keras.place import Place
 from spark_strategy.keras.redirect import into_scratch
 
@@ -21,9 +19,9 @@ def adapt(callbacks: ModuleType, place: Place) -> None:
     into_scratch(callbacks.ModelCheckpoint, "filepath", place)
     _adapt_backup(callbacks.BackupAndRestore, place)
     events = callbacks.CallbackList
-    _after(events, "on_train_begin", lambda model: resume.agree(model, place))
-    _before(events, "on_epoch_end", batch_norm.average)
-    _before(events, "on_test_begin", batch_norm.average)
+    after(events, "on_train_begin", lambda model: resume.agree(model, place))
+    before(events, "on_epoch_end", batch_norm.average)
+    before(events, "on_test_begin", batch_norm.average)
     if not place.is_chief:
         _silence(callbacks.ProgbarLogger)
 
@@ -59,36 +57,3 @@ def _silence(progress: Any) -> None:
         set_params(self, {**params, "verbose": verbose})
 
     progress.set_params = quiet
-
-
-Act = Callable[[Any], None]
-
-
-def _before(events: Any, name: str, act: Act) -> None:
-    """Lets ``act(model)`` run ahead of the callbacks' own event, where several processes train."""
-    event = getattr(events, name)
-
-    @functools.wraps(event)
-    def both(self: Any, *args: Any, **kwargs: Any) -> None:
-        _act_on_model(self, act)
-        event(self, *args, **kwargs)
-
-    setattr(events, name, both)
-
-
-def _after(events: Any, name: str, act: Act) -> None:
-    """Lets ``act(model)`` run behind the callbacks' own event, where several processes train."""
-    event = getattr(events, name)
-
-    @functools.wraps(event)
-    def both(self: Any, *args: Any, **kwargs: Any) -> None:
-        event(self, *args, **kwargs)
-        _act_on_model(self, act)
-
-    setattr(events, name, both)
-
-
-def _act_on_model(events: Any, act: Act) -> None:
-    model = events._model
-    if model is not None and is_multi_worker(model.distribute_strategy):
-        act(model)

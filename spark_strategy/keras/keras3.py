@@ -11,6 +11,7 @@ from spark_strategy.keras.repairs.jit_compile import JIT_COMPILE
 from spark_strategy.keras.repairs.loss_scale import LOSS_SCALE
 from spark_strategy.keras.repairs.reduce_logs import REDUCE_LOGS
 from spark_strategy.keras.repairs.save_alone import SAVE_ALONE
+from spark_strategy.keras.repairs.shuffle import shared_seed
 from spark_strategy.keras.repairs.steps_per_execution import STEPS_PER_EXECUTION
 from spark_strategy.keras.repairs.symbolic_build import SYMBOLIC_BUILD
 
@@ -21,6 +22,6 @@ def adapt(keras: ModuleType, place: Place) -> None:
     """Mends Keras 3 on TensorFlow; other backends and Keras 2 are left alone."""
     if keras.__version__.startswith("2.") or keras.backend.backend() != "tensorflow":
         return
-    repair.apply(REPAIRS, keras.__version__)
+    repair.apply((*REPAIRS, shared_seed(place)), keras.__version__)
     saving.adapt(keras, place)
     callbacks.adapt(keras.callbacks, place)

@@ -12,10 +12,13 @@ from spark_strategy.keras.artifacts import artifact, scratch_path
 from spark_strategy.keras.place import Place
 
 
-def through_artifact(owner: Any, name: str, place: Place) -> None:
+def through_artifact(
+    owner: Any, name: str, place: Place, *, chief_if: Callable[[str], bool] | None = None
+) -> None:
     """Replaces the function ``owner.name`` by one whose ``filepath`` is written as an artifact.
 
-    A file object is passed through, and so is a sharded save: its index names its neighbours.
+    A file object is passed through, and on the chief a path for which ``chief_if`` is false and a
+    sharded save, whose index names its neighbours: they are more than one file or directory.
     """
     save = getattr(owner, name)
     signature = inspect.signature(save)
@@ -24,8 +27,11 @@ def through_artifact(owner: Any, name: str, place: Place) -> None:
     def saved(*args: Any, **kwargs: Any) -> Any:
         call = signature.bind(*args, **kwargs)
         path = call.arguments.get("filepath")
-        sharded = call.arguments.get("max_shard_size") is not None and place.is_chief
-        if sharded or not isinstance(path, str | os.PathLike) or str(path).startswith("hf://"):
+        if not isinstance(path, str | os.PathLike) or str(path).startswith("hf://"):
+            return save(*args, **kwargs)
+        sharded = call.arguments.get("max_shard_size") is not None
+        several = sharded or (chief_if is not None and not chief_if(os.fspath(path)))
+        if several and place.is_chief:
             return save(*args, **kwargs)
         with artifact(os.fspath(path), place) as target:
             call.arguments["filepath"] = target

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spark_strategy.keras.collective import chiefs_value
+from spark_strategy.keras.collective import chiefs_value, is_multi_worker
 from spark_strategy.keras.place import Place
 
 _NOWHERE = -1
@@ -24,8 +24,37 @@ def agree(model: Any, place: Place) -> None:
     if epoch == _NOWHERE:
         return
     model._initial_epoch = epoch
-    if model.optimizer is not None and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    variables = model.weights + (model.optimizer.variables if model.optimizer is not None else [])
-    for variable in variables:
-        variable.assign(chiefs_value(strategy, variable.numpy(), place).numpy())
+    _copy_state(model, place)
+
+
+def agree_on_counters(model: Any, counters: tuple[int, int], place: Place) -> tuple[int, int]:
+    """As ``agree`` for tf_keras, which starts at an epoch and a step within it.
+
+    Args:
+        model: whose callback has restored what this rank could see.
+        counters: the epoch and step at which this rank would start.
+        place: decides whose counters count.
+    """
+    strategy = model.distribute_strategy
+    if not is_multi_worker(strategy):
+        return counters
+    state = getattr(model, "_training_state", None)
+    restored = state is not None and int(state._ckpt_saved_epoch.numpy()) >= 0
+    told = chiefs_value(strategy, [float(restored), *map(float, counters)], place).numpy()
+    if told[0]:
+        _copy_state(model, place)
+    return int(told[1]), int(told[2])
+
+
+def _copy_state(model: Any, place: Place) -> None:
+    """Gives every rank the chief's weights and optimizer state."""
+    optimizer = model.optimizer
+    # Keras 3 says built, tf_keras _built, and its legacy optimizers neither.
+    built = getattr(optimizer, "built", getattr(optimizer, "_built", True))
+    if optimizer is not None and not built:
+        optimizer.build(model.trainable_variables)
+    state = [] if optimizer is None else optimizer.variables
+    # tf_keras' optimizers of old have a method where the others have a property.
+    for variable in [*model.weights, *(state() if callable(state) else state)]:
+        told = chiefs_value(model.distribute_strategy, variable.numpy(), place)
+        variable.assign(told.numpy().astype(variable.numpy().dtype))

@@ -1,10 +1,71 @@
-"""Values on their way from a child to the driver."""
+"""Pickles a value in which Keras models may occur, so that a process without a strategy reads it.
+
+A model travels as the archive ``model.save`` writes (architecture, weights, compile arguments,
+optimizer state), together with the classes and functions of the user's own that it is made of;
+cloudpickle carries those by value when they come from ``__main__``, a closure or a notebook.
+"""
 
 from __future__ import annotations
 
+import importlib
+import io
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import cloudpickle
 
+from spark_strategy.keras.artifacts import partial_path
+from spark_strategy.keras.custom_objects import collect, named_lambdas
 
-def dumps(value: object) -> bytes:
-    """The value as bytes that plain ``pickle.loads`` reads."""
-    return bytes(cloudpickle.dumps(value))
+_KERASES = ("keras", "tf_keras")
+
+
+def dumps(value: Any) -> bytes:
+    """Pickles ``value`` with cloudpickle, models included; ``cloudpickle.loads`` reads it.
+
+    Communicates with no other rank. Keras is not imported unless it already is.
+    """
+    with io.BytesIO() as file:
+        _Pickler(file).dump(value)
+        return file.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Asks about models before cloudpickle decides."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        flavour = _keras_of(obj)
+        if flavour is None:
+            return super().reducer_override(obj)
+        return _rebuild, (flavour, *_pack(obj))
+
+
+def _keras_of(obj: Any) -> str | None:
+    """Which Keras this is a model of, if it is one."""
+    for name in _KERASES:
+        model = getattr(sys.modules.get(name), "Model", None)
+        if isinstance(model, type) and isinstance(obj, model):
+            return name
+    return None
+
+
+def _pack(model: Any) -> tuple[bytes, dict[str, Any]]:
+    """The archive, and the user's objects in it by the name it calls them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = partial_path(f"{folder}/model.keras")
+        with named_lambdas(model) as lambdas:
+            model.save(path)
+            custom = collect(model) | lambdas
+        return Path(path).read_bytes(), custom
+
+
+def _rebuild(flavour: str, archive: bytes, custom: dict[str, Any]) -> Any:
+    """The model, in the process that unpickles."""
+    keras = importlib.import_module(flavour)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        path.write_bytes(archive)
+        # safe_mode guards against archives of strangers; this one came with the pickle around it.
+        return keras.saving.load_model(path, custom_objects=custom, safe_mode=False)

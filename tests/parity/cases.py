@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -56,26 +58,111 @@ def train_with_optimizer(env: Env, name: str) -> Any:
     return train(env, models.classifier, {"optimizer": models.optimizer(env, name)}, {})
 
 
+
+def train_arrays(env: Env, shuffle: bool, seeded: bool) -> Any:
+    """Numpy arrays given to fit itself, with validation_split; the rows a rank saw are summed."""
+    if not seeded:
+        env.forget_seed()
+    task = models.classifier(env)
+    history = task.model.fit(
+        task.x, task.y, batch_size=BATCH, epochs=2, verbose=0, shuffle=shuffle, validation_split=0.25
+    )
+    return report(task.model, history)
+
+
+def rows_seen(env: Env) -> Any:
+    """One unseeded, shuffled epoch over arrays: how often each row was seen, over all ranks."""
+    env.forget_seed()
+    seen = env.keras.metrics.Mean(name="seen", dtype="float32")
+
+    class Count(env.keras.Sequential):
+        def train_step(self, data: Any) -> Any:
+            x, _ = data
+            rows = env.tf.one_hot(env.tf.cast(x[:, 0], "int32"), models.ROWS)
+            self.counts.assign_add(env.tf.reduce_sum(rows, 0))
+            seen.update_state(x)
+            return {"seen": seen.result()}
+
+    model = Count([env.keras.layers.Dense(1)])
+    model.counts = model.add_weight(shape=(models.ROWS,), initializer="zeros", name="counts")
+    model.compile(optimizer="sgd")
+    x = np.arange(models.ROWS, dtype="float32")[:, None]
+    model.fit(x, x, batch_size=BATCH, verbose=0, shuffle=True)
+    return model.counts.numpy()
+
+
+def train_presharded(env: Env) -> Any:
+    """Auto-sharding off: every rank's pipeline holds its own rows only."""
+    task = models.classifier(env)
+    x, y = task.x, task.y
+    if env.rank is not None:
+        half = np.arange(models.ROWS).reshape(-1, 2, BATCH // 2)[:, env.rank].ravel()
+        x, y = x[half], y[half]
+    options = env.tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = env.tf.data.experimental.AutoShardPolicy.OFF
+    data = env.tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH).with_options(options)
+    return report(task.model, task.model.fit(data, epochs=2, verbose=0))
+
+
+def mixed_precision(env: Env, policy: str, overflow: bool) -> Any:
+    """Training under a policy; on demand one row, which rank 1 holds, overflows float16."""
+    env.keras.mixed_precision.set_global_policy(policy)
+    task = models.classifier(env)
+    x = task.x.copy()
+    if overflow:
+        x[BATCH - 1] = 1e30
+    data = sharded(env, x, task.y)
+    history = task.model.fit(data, epochs=1, verbose=0)
+    found = report(task.model, history)
+    if policy == "mixed_float16":
+        scale = task.model.optimizer.dynamic_scale
+        found["scale"] = float(scale.numpy())
+    return found
+
+
+def dropout(env: Env) -> Any:
+    """Two runs from one seed; dropout's masks are drawn per replica."""
+
+    def run() -> Any:
+        env.keras.utils.set_random_seed(3)
+        first, last = models.dense_layers(env)
+        task = models.classifier(env, layers=[first, env.keras.layers.Dropout(0.5, seed=5), last])
+        task.model.fit(sharded(env, *arrays_of(task)), epochs=2, verbose=0)
+        return [v.numpy() for v in task.model.trainable_weights]
+
+    return run(), run()
+
+
+def predict(env: Env) -> Any:
+    """Predictions for arrays and for a tf.data pipeline."""
+    task = models.multi_io(env)
+    from_arrays = task.model.predict(task.x, batch_size=BATCH, verbose=0)
+    return from_arrays, task.model.predict(sharded(env, task.x), verbose=0)
+
+
 def batch_norm_state(env: Env, synchronized: bool) -> Any:
-    """Moving statistics after two epochs, and what evaluating with them gives."""
-    task = models.batch_norm(env, synchronized=synchronized)
+    """Moving statistics of a layer that sees the rows themselves, and all other weights."""
+    normalize = env.keras.layers.BatchNormalization(momentum=0.8, synchronized=synchronized)
+    task = models.classifier(env, layers=[normalize, *models.dense_layers(env)])
     data = sharded(env, *arrays_of(task))
-    task.model.fit(data, epochs=2, verbose=0, shuffle=False)
-    layer = task.model.layers[1]
-    moving = [layer.moving_mean.numpy(), layer.moving_variance.numpy()]
-    return {"moving": moving, "evaluate": task.model.evaluate(data, verbose=0)}
+    task.model.fit(data, epochs=2, verbose=0)
+    state = {"mean": normalize.moving_mean.numpy(), "variance": normalize.moving_variance.numpy()}
+    return {**state, "weights": [v.numpy() for v in task.model.weights]}
 
 
-def save_chief_only(env: Env, name: str) -> Any:
-    """Only the chief saves, after training with metrics; then everybody trains on."""
-    task = models.many_metrics(env)
+def verbosity(env: Env, verbose: Any) -> Any:
+    """What fit, evaluate and predict print."""
+    task = models.classifier(env)
     data = sharded(env, *arrays_of(task))
-    task.model.fit(data, epochs=1, verbose=0)
-    if env.is_chief:
-        if name == "exported":
-            task.model.export(env.path(name), verbose=False)
-        elif name.endswith(".weights.h5"):
-            task.model.save_weights(env.path(name))
-        else:
-            task.model.save(env.path(name))
-    return task.model.evaluate(data, verbose=0)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        task.model.fit(data, verbose=verbose)
+        task.model.evaluate(data, verbose=verbose)
+        task.model.predict(task.x, verbose=verbose)
+    return printed.getvalue()
+
+
+def canaries(env: Env) -> Any:
+    """Which repairs fit the installed Keras, and which faults it shows in this process."""
+    from spark_strategy.keras.keras3 import REPAIRS
+
+    return {repair.name: (repair.fits(), repair.faulty()) for repair in REPAIRS}

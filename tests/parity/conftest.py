@@ -20,3 +20,17 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Pools]:
     made = harness.Pools(tmp_path_factory.mktemp("parity"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session", params=["keras", "tf_keras"])
+def flavour(request: pytest.FixtureRequest) -> str:
+    """Which Keras the processes run; session scope, so that pytest groups the tests by it."""
+    return str(request.param)
+
+
+@pytest.fixture
+def keras3(flavour: str) -> str:
+    """For what only Keras 3 has, or has a fault in."""
+    if flavour != "keras":
+        pytest.skip("concerns Keras 3 only")
+    return flavour

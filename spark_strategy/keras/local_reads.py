@@ -1,0 +1,49 @@
+"""Reads sync-on-read variables without the other ranks, for the time of a save.
+
+tf_keras keeps BatchNormalization's moving statistics and its metrics in variables whose every read
+is an all-reduce, so a chief that saves alone hangs. Within fit the statistics are made equal on all
+ranks after each epoch, after which the local copy is the value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def local_reads() -> Iterator[None]:
+    """Within the block, a sync-on-read variable is read as this rank's own copy."""
+    from tensorflow.python.distribute import values
+
+    variable = values.SyncOnReadVariable
+    read = variable._get_cross_replica
+    variable._get_cross_replica = lambda self: self._get_on_device_or_primary()
+    try:
+        yield
+    finally:
+        variable._get_cross_replica = read
+
+
+def reading_locally(owner: Any, name: str) -> None:
+    """Lets the function ``owner.name`` read without the other ranks."""
+    save = getattr(owner, name)
+
+    @functools.wraps(save)
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with local_reads():
+            return save(*args, **kwargs)
+
+    setattr(owner, name, alone)
+
+
+def equalize(model: Any) -> None:
+    """Gives every replica the mean of the moving statistics; every rank must call it."""
+    import tensorflow as tf
+
+    for variable in model.weights:
+        on_read = variable.synchronization == tf.VariableSynchronization.ON_READ
+        if on_read and variable.aggregation == tf.VariableAggregation.MEAN:
+            variable.assign(variable.read_value())
