@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.cluster import Fence
@@ -48,9 +48,7 @@ class Attempt:
         self._fence = Fence(run_id, number)
         self._secret = wire.new_secret()
 
-    def outcomes(
-        self, profile: Any, show: Callable[[str], None] | None
-    ) -> tuple[Outcome, ...]:
+    def outcomes(self, profile: Any, show: Callable[[str], None] | None) -> tuple[Outcome, ...]:
         """Launch, wait, and return each rank's outcome in rank order.
 
         Args:
@@ -79,7 +77,7 @@ class Attempt:
         from spark_strategy.spark.task import TaskOrder
 
         found = self._plan.capacity
-        here = [folder or os.getcwd() for folder in sys.path]
+        here = [folder or str(Path.cwd()) for folder in sys.path]
         return TaskOrder(
             topology=self._plan.topology,
             orders=self._plan.orders,

@@ -24,7 +24,6 @@ exit.json       guard      how the child's process ended (:class:`Exit`)
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import time
 from dataclasses import asdict, dataclass
@@ -216,7 +215,7 @@ class ChildFolder:
     def _write(self, name: str, content: bytes) -> None:
         beside = self.path / f".{name}"
         beside.write_bytes(content)
-        os.replace(beside, self.path / name)
+        beside.replace(self.path / name)
 
     def _read(self, name: str) -> bytes | None:
         try:

@@ -68,9 +68,9 @@ class RunResult(Generic[R]):
             name.removesuffix("_s"): getattr(self.timings, name)
             for name in Timings.__dataclass_fields__
         }
+        hosts = ", ".join(sorted(set(self.hosts)))
         lines = [
-            f"{len(self.hosts)} ranks on {', '.join(sorted(set(self.hosts)))}, "
-            f"{self.attempts} attempt(s)",
+            f"{len(self.hosts)} ranks on {hosts}, {self.attempts} attempt(s)",
             ", ".join(f"{name} {seconds:.1f} s" for name, seconds in phases.items()),
             f"peak memory per rank {max(self.peak_rss_bytes) / 2**20:.0f} MiB",
             *(f"{name}={value}" for name, value in self.settings.items()),
@@ -150,7 +150,7 @@ class Launcher:
         payload = shipping.pickled(function, args, kwargs)
         spark = self._session()
         plan = self._plan(spark)
-        profile = profile_for(spark, plan, self.resources)
+        profile = profile_for(plan, self.resources)
         _log.info("Launching %s on %s", self.topology, plan.capacity.master)
         began = time.monotonic()
         attempt = Attempt(spark, plan, payload, run_id=secrets.token_hex(8), number=0)
@@ -211,7 +211,7 @@ class Distributed(Generic[P, R]):
         """As a method: bound to its object, like any function."""
         if owner is None:
             return self
-        bound = self._function.__get__(owner, kind)  # type: ignore[attr-defined]
+        bound = self._function.__get__(owner, kind)
         return Distributed(bound, self.launcher)
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
@@ -223,9 +223,7 @@ class Distributed(Generic[P, R]):
         return self._function(*args, **kwargs)
 
 
-def distribute(
-    topology: Topology, **options: Any
-) -> Callable[[Callable[P, R]], Distributed[P, R]]:
+def distribute(topology: Topology, **options: Any) -> Callable[[Callable[P, R]], Distributed[P, R]]:
     """Decorate a function so that calling it runs it on Spark.
 
     Args:
@@ -254,7 +252,7 @@ def _original(failure: Failure) -> BaseException | None:
     try:
         error = pickle.loads(failure.error) if failure.error else None
     # Its class may not exist here; the failure's text has the whole traceback anyway.
-    except Exception:
+    except Exception:  # noqa: BLE001
         return None
     return error if isinstance(error, BaseException) else None
 

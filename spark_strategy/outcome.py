@@ -16,7 +16,6 @@ from enum import StrEnum
 from typing import Final
 
 from spark_strategy import errors
-from spark_strategy.topology import TaskId
 
 
 class Reason(StrEnum):

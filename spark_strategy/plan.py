@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from spark_strategy.errors import CapacityError, PlanError
-from spark_strategy.topology import Topology
+from spark_strategy.topology import Topology, is_count
 
 Communication = Literal["auto", "ring", "nccl"]
 
@@ -43,7 +43,7 @@ class Orders:
         _check_seconds("start_timeout_s", self.start_timeout_s)
         if self.timeout_s is not None:
             _check_seconds("timeout_s", self.timeout_s)
-        if self.gpus_per_worker is not None and not _is_count(self.gpus_per_worker):
+        if self.gpus_per_worker is not None and not is_count(self.gpus_per_worker):
             raise PlanError(
                 f"gpus_per_worker is a whole number of at least 0, found {self.gpus_per_worker!r}."
             )
@@ -128,19 +128,15 @@ class LaunchPlan:
         return "\n".join(f"{name:<18} {value}" for name, value in lines.items())
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _check_seconds(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise PlanError(f"{name} is a number of seconds above 0, found {value!r}.")
 
 
-def _check_ports(ports: tuple[int, int] | None) -> None:
+def _check_ports(ports: Any) -> None:
     if ports is None:
         return
-    ok = isinstance(ports, tuple) and len(ports) == 2 and all(map(_is_count, ports))
+    ok = isinstance(ports, tuple) and len(ports) == 2 and all(map(is_count, ports))
     if not ok or not 1024 <= ports[0] <= ports[1] <= 65535:
         raise PlanError(
             f"port_range is (first, last) with 1024 <= first <= last <= 65535, found {ports!r}."

@@ -67,7 +67,7 @@ def _explain(
     for what, value in _parts(function, args, kwargs):
         try:
             cloudpickle.dumps(value)
-        except Exception as own:
+        except Exception as own:  # noqa: BLE001 - as in pickled()
             return (
                 f"{name} cannot be sent to the executors: {what}, a "
                 f"{type(value).__qualname__}, cannot be pickled ({own}). Create it inside "

@@ -9,6 +9,11 @@ from typing import Protocol, runtime_checkable
 from spark_strategy.errors import PlanError
 
 
+def is_count(value: object) -> bool:
+    """Whether ``value`` is a whole number of at least 0; True and False are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class TaskId:
     """One task of a TensorFlow cluster, printed as TensorFlow does: ``worker:1``."""
@@ -66,7 +71,7 @@ class MultiWorker:
     workers: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 1:
+        if not is_count(self.workers) or self.workers < 1:
             raise PlanError(
                 f"MultiWorker(workers) takes a whole number of at least 1, found {self.workers!r}."
             )

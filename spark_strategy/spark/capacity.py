@@ -45,7 +45,7 @@ def read(spark: SparkSession, *, tasks: int) -> Capacity:
     context = spark.sparkContext
     conf = context.getConf()
     return Capacity(
-        master=context.master,
+        master=context.master or "",
         slots=_settled_slots(context, tasks),
         task_cpus=int(conf.get("spark.task.cpus", "1") or 1),
         gpus_per_task=float(conf.get("spark.task.resource.gpu.amount", "0") or 0),
@@ -85,6 +85,6 @@ def _settled_slots(context: Any, tasks: int) -> int:
 
 def _slots(context: Any) -> int:
     """What Spark itself checks a barrier stage against (``DAGScheduler``, SPARK-24819)."""
-    scala = context._jsc.sc()
+    scala = context._jsc.sc()  # noqa: SLF001 - PySpark offers no public way to ask
     profile = scala.resourceProfileManager().defaultResourceProfile()
     return int(scala.maxNumConcurrentTasks(profile))

@@ -53,7 +53,9 @@ def _minor(text: str) -> list[str]:
 
 def _version(package: str) -> str:
     # The wheel has been published under several names; all provide the same module.
-    names = [package, f"{package}-cpu", f"{package}-intel"] if package == "tensorflow" else [package]
+    names = (
+        [package, f"{package}-cpu", f"{package}-intel"] if package == "tensorflow" else [package]
+    )
     for name in names:
         try:
             return version(name)

@@ -41,8 +41,7 @@ def main(path: str) -> None:
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "spark_strategy.worker.entry", path],
         stdin=subprocess.DEVNULL,
-        # Safe here: this process has one thread.
-        preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+        preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
     )
     folder.write_pid(child.pid)
     # The child holds the output now; were it held here too, the task would wait for both.

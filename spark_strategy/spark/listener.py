@@ -77,7 +77,7 @@ class OutputListener:
             try:
                 self._show(text)
             # The user's function, or a notebook's closed stream: output is not worth a run.
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 self._show = None
                 _log.warning("Live output stopped: %s", error)
 

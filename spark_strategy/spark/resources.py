@@ -9,16 +9,12 @@ from spark_strategy.plan import LaunchPlan
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
-    from pyspark.sql import SparkSession
 
 
-def profile_for(
-    spark: SparkSession, plan: LaunchPlan, given: ResourceProfile | None
-) -> ResourceProfile | None:
+def profile_for(plan: LaunchPlan, given: ResourceProfile | None) -> ResourceProfile | None:
     """The stage's resource profile; None where the session's own tasks fit already.
 
     Args:
-        spark: the session.
         plan: what is launched.
         given: the caller's own profile, which wins.
 

@@ -25,7 +25,8 @@ def active_or_local(tasks: int) -> SparkSession:
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    configured = SparkContext._active_spark_context is not None or "SPARK_REMOTE" in os.environ
+    running = SparkContext._active_spark_context is not None  # noqa: SLF001 - as PySpark's builder
+    configured = running or "SPARK_REMOTE" in os.environ
     if configured or "PYSPARK_GATEWAY_PORT" in os.environ or SparkConf().contains("spark.master"):
         return SparkSession.builder.getOrCreate()
     master = f"local[{tasks}]"

@@ -74,7 +74,7 @@ class Stage:
         try:
             self._rows = self._collect()
         # Spark raises Py4J, gRPC and its own errors; whichever it is, the caller sorts it.
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             self._error = error
 
     def _collect(self) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ class Supervisor:
                 case Verdict.RELEASE:
                     return self._success()
                 case Verdict.ABORT:
-                    return self._aborted(finished)
+                    return self._stopped() if finished else self._aborted()
                 case Verdict.GO_ON:
                     time.sleep(_POLL_S)
 
@@ -89,9 +89,7 @@ class Supervisor:
             **self._folder.read_timings(),
         )
         peak = end.peak_rss_bytes if end else 0
-        return Success(
-            self._seen.rank, self._seen.task, self._seen.host, timings, peak, value
-        )
+        return Success(self._seen.rank, self._seen.task, self._seen.host, timings, peak, value)
 
     def _own_end(self) -> Failure | None:
         """The failure behind the end of the child's process, if it has ended."""
@@ -140,13 +138,16 @@ class Supervisor:
         what = f"is frozen: stopped by a signal for {time.time() - since:.0f} s"
         return self._failure(Reason.FROZEN, what, at=since)
 
-    def _aborted(self, finished: bool) -> Failure:
+    def _aborted(self) -> Failure:
         """Another rank failed, unless this one is about to turn out to be the cause."""
         deadline = time.monotonic() + _OWN_END_S
-        while not finished and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
             if failure := self._own_end() or self._frozen(0.0):
                 return failure
             time.sleep(_POLL_S)
+        return self._stopped()
+
+    def _stopped(self) -> Failure:
         return self._failure(Reason.STOPPED, "was stopped because another rank failed")
 
     def _failure(
@@ -189,4 +190,3 @@ def explain_exit(code: int) -> tuple[Reason, str]:
     if -code in _CRASHES:
         return Reason.CRASHED, f"crashed in native code ({name})"
     return Reason.EXITED, f"was ended by {name}"
-

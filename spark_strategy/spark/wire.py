@@ -16,6 +16,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from spark_strategy.errors import RendezvousError
@@ -57,10 +58,8 @@ class Line:
 
     def close(self) -> None:
         """End the connection; a reader on either side sees its end."""
-        try:
+        with suppress(OSError):  # the other end was faster
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end was faster
         self._socket.close()
 
 
@@ -91,10 +90,9 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening and end every connection."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept() on Linux
-        except OSError:
-            pass  # macOS refuses this for listening sockets; close() wakes it there
+        # Wakes accept() on Linux; macOS refuses it for listening sockets, close() wakes it there.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         with self._lock:
             lines = list(self._lines)

@@ -48,7 +48,7 @@ def main(path: str) -> None:
     try:
         folder.succeed(_run(folder))
     # SystemExit and KeyboardInterrupt end a rank as surely as an exception does.
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         postmortem.record(folder, error)
         sys.exit(1)
     # A peer whose collectives are still under way would take this process's end for a fault.

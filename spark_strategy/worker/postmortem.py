@@ -86,7 +86,7 @@ def _is_secondary(error: BaseException) -> bool:
 
 def _pickled(error: BaseException) -> bytes:
     try:
-        return cloudpickle.dumps(error)
+        return bytes(cloudpickle.dumps(error))
     # An exception's own pickling code may raise anything; its text travels all the same.
-    except Exception:
+    except Exception:  # noqa: BLE001
         return b""

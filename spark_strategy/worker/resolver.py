@@ -11,7 +11,7 @@ from spark_strategy.errors import PlanError
 from spark_strategy.topology import TaskId
 
 
-class SparkClusterResolver(tf.distribute.cluster_resolver.ClusterResolver):  # type: ignore[misc]
+class SparkClusterResolver(tf.distribute.cluster_resolver.ClusterResolver):
     """Resolves the tasks of a Spark barrier stage.
 
     Any strategy takes it: ``MultiWorkerMirroredStrategy(cluster_resolver=resolver)``.

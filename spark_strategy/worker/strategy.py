@@ -12,13 +12,8 @@ from spark_strategy.plan import Communication
 from spark_strategy.topology import MultiWorker, Topology
 from spark_strategy.worker.resolver import SparkClusterResolver
 
-_Implementation = tf.distribute.experimental.CommunicationImplementation
-
-_IMPLEMENTATIONS: Final[dict[Communication, _Implementation]] = {
-    "auto": _Implementation.AUTO,
-    "ring": _Implementation.RING,
-    "nccl": _Implementation.NCCL,
-}
+_KINDS: Final = tf.distribute.experimental.CommunicationImplementation
+_IMPLEMENTATIONS: Final = {"auto": _KINDS.AUTO, "ring": _KINDS.RING, "nccl": _KINDS.NCCL}
 
 
 def build(
