@@ -1,0 +1,54 @@
+"""The folder between task and child: what one end writes, the other reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spark_strategy.cluster import Cluster, Fence
+from spark_strategy.errors import RendezvousError
+from spark_strategy.folder import ChildFailure, ChildFolder, ChildOrder, Exit
+from spark_strategy.outcome import Reason
+from spark_strategy.topology import MultiWorker, TaskId
+
+ORDER = ChildOrder(MultiWorker(2), 1, Fence("r", 0), "ring", True, None, 5.0)
+
+
+def test_both_ends_agree_on_every_file(tmp_path: Path) -> None:
+    """Order, cluster, value, failure, timings, exit and process id survive the folder."""
+    task, child = ChildFolder(tmp_path), ChildFolder(tmp_path)
+    cluster = Cluster(MultiWorker(2).tasks, ("a:1", "b:2"))
+    failure = ChildFailure(Reason.RAISED, "raised é", "Traceback", True, 12.5)
+
+    task.prepare(ORDER, b"function")
+    assert child.read_order() == (ORDER, b"function")
+    assert child.read_order()[0].task == TaskId("worker", 1)
+    task.announce(cluster)
+    assert child.wait_for_cluster(0.0) == cluster
+    assert not task.started
+    child.mark_started()
+    assert task.started
+    child.write_timings({"import_s": 1.5})
+    assert task.read_timings() == {"import_s": 1.5}
+    assert not task.succeeded
+    child.succeed(b"value")
+    assert task.succeeded
+    assert task.read_value() == b"value"
+    assert task.read_failure() is None
+    child.fail(failure, b"error")
+    assert task.read_failure() == (failure, b"error")
+    assert task.read_exit() is None
+    child.write_exit(Exit(-9, 1024, 3.0))
+    assert task.read_exit() == Exit(-9, 1024, 3.0)
+    assert task.read_pid() is None
+    child.write_pid(77)
+    assert task.read_pid() == 77
+    task.release()
+    child.wait_for_release()
+
+
+def test_a_cluster_that_does_not_come_ends_the_wait(tmp_path: Path) -> None:
+    """The child gives up with the deadline in its message."""
+    with pytest.raises(RendezvousError, match=r"waited 0\.05 s"):
+        ChildFolder(tmp_path).wait_for_cluster(0.05)

@@ -1,0 +1,103 @@
+"""Ports that stay reserved, and addresses that were asked for."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from spark_strategy.cluster import Arrival, Fence
+from spark_strategy.errors import RendezvousError
+from spark_strategy.spark.rendezvous import gather, own_host, reserve
+from spark_strategy.topology import MultiWorker
+
+FENCE = Fence("run", 0)
+
+
+def bind(port: int, *, reuse: bool) -> socket.socket:
+    """A socket on ``port``."""
+    sock = socket.socket()
+    if reuse:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind(("", port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def test_a_reserved_port_is_refused_to_others_and_open_to_tensorflow() -> None:
+    """An ordinary bind fails; one with SO_REUSEPORT, as TensorFlow's, succeeds and is heard."""
+    with reserve(None) as held:
+        port = held.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            bind(port, reuse=False)
+        with bind(port, reuse=True) as server:
+            server.listen()
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            server.settimeout(5)
+            server.accept()[0].close()
+
+
+def test_two_reservations_never_share_a_port() -> None:
+    """Though both allow reuse: each is bound exclusively first."""
+    with reserve(None) as one:
+        port = one.getsockname()[1]
+        with pytest.raises(RendezvousError, match=f"Every port from {port} to {port} is taken"):
+            reserve((port, port))
+
+
+def test_a_port_range_is_used_up_and_then_refused() -> None:
+    """Both ends belong to the range; the message says which range was too small."""
+    with reserve(None) as probe:
+        first = probe.getsockname()[1]
+    held = []
+    try:
+        with pytest.raises(RendezvousError, match="two ports for each rank"):
+            held.extend(reserve((first, first + 2)) for _ in range(4))
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def test_the_address_is_sparks_unless_an_interface_is_named() -> None:
+    """By name, by subnet, and a refusal that lists what there is."""
+    assert own_host("10.0.0.7:4444", None) == "10.0.0.7"
+    assert own_host("10.0.0.7:4444", "lo") == "127.0.0.1"
+    assert own_host("10.0.0.7:4444", "127.0.0.0/8") == "127.0.0.1"
+    with pytest.raises(RendezvousError, match=r"interface='ib9'. It has: .*lo 127\.0\.0\.1"):
+        own_host("10.0.0.7:4444", "ib9")
+    with pytest.raises(RendezvousError, match="203.0.113.0/24"):
+        own_host("10.0.0.7:4444", "203.0.113.0/24")
+
+
+class Gathered:
+    """Spark's all-gather with the other tasks' messages given."""
+
+    def __init__(self, *others: Arrival) -> None:
+        self.others = [other.to_json() for other in others]
+
+    def allGather(self, message: str = "") -> list[str]:  # noqa: N802 - Spark's name
+        """All messages."""
+        return [message, *self.others]
+
+
+def test_a_refusal_leaves_every_rank_without_a_cluster() -> None:
+    """Instead of waiting for a rank that cannot take part."""
+    other = Arrival(1, FENCE, "", refusal="has no tensorflow")
+
+    cluster, arrivals = gather(
+        Gathered(other), MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1", "h:2")
+    )
+
+    assert cluster is None
+    assert arrivals[1].refusal == "has no tensorflow"
+
+
+def test_a_task_of_an_earlier_attempt_is_refused() -> None:
+    """The fence holds at the rendezvous too."""
+    late = Arrival(1, Fence("run", 0), "h:3")
+
+    with pytest.raises(RendezvousError, match="cannot join"):
+        gather(Gathered(late), MultiWorker(2), Fence("run", 1), Arrival(0, Fence("run", 1), "h:1"))

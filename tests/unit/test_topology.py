@@ -1,0 +1,45 @@
+"""Who takes part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spark_strategy.errors import PlanError
+from spark_strategy.topology import MultiWorker, TaskId, Topology
+
+
+def test_workers_are_the_tasks_in_rank_order() -> None:
+    """All tasks call the function, and worker 0 comes first."""
+    topology = MultiWorker(3)
+
+    assert [str(task) for task in topology.tasks] == ["worker:0", "worker:1", "worker:2"]
+    assert topology.callers == topology.tasks
+    assert isinstance(topology, Topology)
+
+
+def test_a_topology_is_a_value() -> None:
+    """It compares, hashes and prints as it was written."""
+    assert MultiWorker(2) == MultiWorker(2)
+    assert len({MultiWorker(2), MultiWorker(2), MultiWorker(3)}) == 2
+    assert str(MultiWorker(2)) == "MultiWorker(2)"
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", None, True])
+def test_a_number_of_workers_that_makes_no_sense_is_refused(workers: Any) -> None:
+    """The value found is in the message."""
+    with pytest.raises(PlanError, match="whole number of at least 1, found ") as caught:
+        MultiWorker(workers)
+    assert repr(workers) in str(caught.value)
+
+
+def test_a_task_reads_back_from_what_it_prints() -> None:
+    """Round trip, and two refusals."""
+    assert TaskId.parse("worker:12") == TaskId("worker", 12)
+    with pytest.raises(PlanError, match="reads like worker:1"):
+        TaskId.parse("worker")
+    with pytest.raises(PlanError, match="lower-case"):
+        TaskId("Worker", 0)
+    with pytest.raises(PlanError, match="starts at 0"):
+        TaskId("worker", -1)
