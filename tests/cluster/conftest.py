@@ -1,0 +1,110 @@
+"""Clusters that start once: Spark's local-cluster, Standalone with two workers, Spark Connect.
+
+The driver programs are scripts in ``programs/``, run as a user would run them: a classic and a
+Connect session do not fit into one process, and a driver that is killed cannot be the test.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from site_of_processes import Program, Site, wait_until
+
+LOCAL_CLUSTER = "local-cluster[2,1,1024]"
+LEAVE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A master (or Connect) URL and the site where its processes run."""
+
+    url: str
+    site: Site
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A place for driver programs; whatever still runs there is ended."""
+    made = Site(tmp_path_factory.mktemp("site"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def leaves_nothing_here(site: Site) -> Iterator[None]:
+    """After the test, no guard, child, folder or temporary file of a run remains."""
+    yield
+    wait_until(lambda: not site.left_by_runs(), LEAVE_S, f"gone: {site.left_by_runs()}")
+
+
+@pytest.fixture(scope="module")
+def local_cluster(site: Site) -> Target:
+    """Two executor processes with a core each, started by each program."""
+    return Target(LOCAL_CLUSTER, site)
+
+
+@pytest.fixture(scope="module")
+def standalone(site: Site) -> Target:
+    """A Standalone master with two workers of two cores each."""
+    deploy = [str(site.root / "home" / "bin" / "spark-class"), "org.apache.spark.deploy"]
+    places = {"SPARK_WORKER_DIR": str(site.work), "SPARK_LOG_DIR": str(site.root / "logs")}
+    port, ui = _free_port(), _free_port()
+    url = f"spark://127.0.0.1:{port}"
+    at = ["--host", "127.0.0.1", "--port"]
+    master = [deploy[0], f"{deploy[1]}.master.Master", *at, str(port), "--webui-port", str(ui)]
+    started = [site.start(master, **places)]
+    for _ in range(2):
+        size = ["--cores", "2", "--memory", "2g", "--webui-port", "0"]
+        worker = [deploy[0], f"{deploy[1]}.worker.Worker", *at, "0", *size, url]
+        started.append(site.start(worker, **places))
+    wait_until(lambda: _workers(ui, started) == 2, 120, "two workers have registered")
+    return Target(url, site)
+
+
+def _workers(ui: int, started: list[Program]) -> int:
+    for program in started:
+        assert program.process.poll() is None, program.tail()
+    try:
+        with urlopen(f"http://127.0.0.1:{ui}/json/", timeout=5) as answer:
+            return int(json.load(answer)["aliveworkers"])
+    except OSError:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def connect(site: Site) -> Target:
+    """A Spark Connect server with two executors of a core each."""
+    port = _free_port()
+    script = site.root / "home" / "sbin" / "start-connect-server.sh"
+    settings = {
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.ui.enabled": "false",
+    }
+    options = [part for item in settings.items() for part in ("--conf", "{}={}".format(*item))]
+    command = ["bash", str(script), "--wait", "--master", LOCAL_CLUSTER, *options]
+    server = site.start(command)
+
+    def listens() -> bool:
+        assert server.process.poll() is None, server.tail()
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens, 120, "the Connect server listens")
+    return Target(f"sc://127.0.0.1:{port}", site)
