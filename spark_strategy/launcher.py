@@ -20,6 +20,7 @@ from spark_strategy.plan import Communication, LaunchPlan, Orders
 from spark_strategy.spark import capacity, session
 from spark_strategy.spark.resources import profile_for
 from spark_strategy.topology import Topology
+from spark_strategy.worker.context import alone
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -220,7 +221,8 @@ class Distributed(Generic[P, R]):
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the plain function, here, without Spark."""
-        return self._function(*args, **kwargs)
+        with alone():
+            return self._function(*args, **kwargs)
 
 
 def distribute(topology: Topology, **options: Any) -> Callable[[Callable[P, R]], Distributed[P, R]]:

@@ -58,7 +58,7 @@ _ADVICE: Final[dict[Reason, str]] = {
         "look at the stack below."
     ),
     Reason.UNPICKLABLE: "Return plain values, NumPy arrays or Keras models.",
-    Reason.LOST: "Its control connection broke: the host or the network went away.",
+    Reason.LOST: "A host, a Spark task or the network between them went away.",
 }
 
 

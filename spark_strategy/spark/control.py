@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final
 
@@ -65,26 +66,35 @@ class Hub:
         for text in line:
             self._hear(rank, State(text.decode()))
         with self._lock:
-            left_early = self._states.get(rank) is not State.FINISHED
+            left_early = self._states.get(rank, State.RUNNING) is State.RUNNING
         if left_early:
-            self._hear(rank, State.FAILED)
+            self._tell_all(f"rank {rank} left without a word: its task or its host is gone")
 
     def _hear(self, rank: int, state: State) -> None:
         now = time.monotonic()
         with self._lock:
             self._heard[rank] = now
             self._states[rank] = state
-            if any(now - heard > SILENCE_S for heard in self._heard.values()):
-                verdict = Verdict.ABORT
-            else:
-                verdict = decide(self._states, self._ranks)
-            # GO_ON answers the beat of one rank; a verdict goes to all.
-            to = [self._lines[rank]] if verdict is Verdict.GO_ON else list(self._lines.values())
-        for line in to:
-            try:
-                line.send(verdict.encode())
-            except OSError:
-                continue  # that rank's own line ends, and its serve() sees it
+            verdict = decide(self._states, self._ranks)
+            silent = [one for one, heard in self._heard.items() if now - heard > SILENCE_S]
+            own = self._lines[rank]
+        if silent:
+            self._tell_all(f"rank {silent[0]} has been silent for {SILENCE_S:g} s")
+        elif verdict is Verdict.GO_ON:
+            _send(own, verdict.encode())
+        else:
+            self._tell_all("", verdict)
+
+    def _tell_all(self, why: str, verdict: Verdict = Verdict.ABORT) -> None:
+        with self._lock:
+            lines = list(self._lines.values())
+        for line in lines:
+            _send(line, f"{verdict}: {why}".encode())
+
+
+def _send(line: Line, text: bytes) -> None:
+    with suppress(OSError):  # that rank's line ends, and whoever reads it sees it
+        line.send(text)
 
 
 class Seat:
@@ -104,6 +114,7 @@ class Seat:
         self._line = connect(address, secret, str(rank), timeout_s=timeout_s)
         self._state = State.RUNNING
         self._verdict = Verdict.GO_ON
+        self._why = ""
         self._heard = time.monotonic()
         self._closed = threading.Event()
         for target in (self._listen, self._beat):
@@ -118,8 +129,13 @@ class Seat:
     def verdict(self) -> Verdict:
         """The hub's word; ABORT when it has been silent for ``SILENCE_S``."""
         if self._verdict is Verdict.GO_ON and time.monotonic() - self._heard > SILENCE_S:
-            return Verdict.ABORT
+            self._abort(f"rank 0 has been silent for {SILENCE_S:g} s")
         return self._verdict
+
+    @property
+    def why(self) -> str:
+        """What broke between the ranks; empty when a rank failed and said so."""
+        return self._why
 
     def close(self) -> None:
         """Leave."""
@@ -129,10 +145,14 @@ class Seat:
     def _listen(self) -> None:
         for text in self._line:
             self._heard = time.monotonic()
+            verdict, _, why = text.decode().partition(": ")
             if self._verdict is Verdict.GO_ON:
-                self._verdict = Verdict(text.decode())
+                self._why, self._verdict = why, Verdict(verdict)
         if self._verdict is Verdict.GO_ON:
-            self._verdict = Verdict.ABORT
+            self._abort("the control line to rank 0 broke: its task or its host is gone")
+
+    def _abort(self, why: str) -> None:
+        self._why, self._verdict = why, Verdict.ABORT
 
     def _beat(self) -> None:
         self._send()
@@ -140,10 +160,7 @@ class Seat:
             self._send()
 
     def _send(self) -> None:
-        try:
-            self._line.send(self._state.encode())
-        except OSError:
-            return  # _listen sees the end of the line
+        _send(self._line, self._state.encode())
 
 
 def open_hub(sock: socket.socket, secret: bytes, ranks: int) -> Listener:

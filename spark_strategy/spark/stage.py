@@ -125,6 +125,11 @@ def translate(error: BaseException) -> errors.SparkStrategyError:
             f"{line.strip()} Choose the executors' Python with spark.pyspark.python or "
             "PYSPARK_PYTHON, set before the session starts."
         )
+    if "spark.driver.maxResultSize" in text:
+        return errors.ResultError(
+            "The ranks' values together exceed spark.driver.maxResultSize. Return less (save "
+            "models with get_context().save(...)), or start the session with a higher limit."
+        )
     if "ExecutorLostFailure" in text or "executor lost" in text.lower():
         return errors.ExecutorLostError(_lost(text))
     if re.search(r"(barrier|Barrier).*(slots|dynamic resource)", text):

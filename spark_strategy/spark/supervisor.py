@@ -77,7 +77,6 @@ class Supervisor:
                     time.sleep(_POLL_S)
 
     def _success(self) -> Success:
-        value = self._folder.read_value()
         self._folder.release()
         deadline = time.monotonic() + _LEAVE_S
         while (end := self._folder.read_exit()) is None and time.monotonic() < deadline:
@@ -88,8 +87,14 @@ class Supervisor:
             rendezvous_s=self._seen.rendezvous_s,
             **self._folder.read_timings(),
         )
-        peak = end.peak_rss_bytes if end else 0
-        return Success(self._seen.rank, self._seen.task, self._seen.host, timings, peak, value)
+        return Success(
+            self._seen.rank,
+            self._seen.task,
+            self._seen.host,
+            timings,
+            end.peak_rss_bytes if end else 0,
+            self._folder.read_value(),
+        )
 
     def _own_end(self) -> Failure | None:
         """The failure behind the end of the child's process, if it has ended."""
@@ -148,6 +153,8 @@ class Supervisor:
         return self._stopped()
 
     def _stopped(self) -> Failure:
+        if self._seat.why:
+            return self._failure(Reason.LOST, f"lost its peers: {self._seat.why}")
         return self._failure(Reason.STOPPED, "was stopped because another rank failed")
 
     def _failure(

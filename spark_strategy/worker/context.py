@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -54,9 +55,9 @@ class WorkerContext:
 
 
 class _Process:
-    """One child process runs one function: its context is the process's."""
+    """One process runs one train function at a time: its context is the process's."""
 
-    context: WorkerContext | None = None
+    context: Callable[[], WorkerContext] | None = None
 
 
 _PROCESS: Final = _Process()
@@ -73,14 +74,40 @@ def get_context() -> WorkerContext:
             "get_context() works inside a function that distribute or Launcher runs, and "
             "none is running in this process."
         )
-    return _PROCESS.context
+    return _PROCESS.context()
 
 
 @contextmanager
-def entered(context: WorkerContext) -> Iterator[WorkerContext]:
-    """Make ``context`` what :func:`get_context` returns."""
+def entered(context: Callable[[], WorkerContext]) -> Iterator[None]:
+    """Make what ``context`` returns the answer of :func:`get_context`."""
     previous, _PROCESS.context = _PROCESS.context, context
     try:
-        yield context
+        yield
     finally:
         _PROCESS.context = previous
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """The context of a plain call in this process: rank 0 of 1, TensorFlow's own strategy.
+
+    TensorFlow is imported when the function asks for its context, not before.
+    """
+    with tempfile.TemporaryDirectory(prefix="spark_strategy-") as scratch:
+
+        def context() -> WorkerContext:
+            import tensorflow as tf
+
+            strategy = tf.distribute.get_strategy()
+            return WorkerContext(
+                task=TaskId("worker", 0),
+                rank=0,
+                num_workers=1,
+                is_chief=True,
+                attempt=0,
+                strategy=strategy,
+                scratch=scratch,
+            )
+
+        with entered(context):
+            yield

@@ -14,12 +14,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from spark_strategy import keras
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
 from spark_strategy.folder import ChildFolder, ChildOrder
 from spark_strategy.worker import postmortem
+
+# A cell of an Arrow binary column: 32-bit offsets, and room for what goes with it.
+_VALUE_BYTES: Final = 2**31 - 2**20
 
 
 class _Clock:
@@ -94,7 +97,7 @@ def _call(folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any
         strategy=strategy,
         scratch=str(folder.scratch_path),
     )
-    with entered(context), strategy.scope() if order.scope else contextlib.nullcontext():
+    with entered(lambda: context), strategy.scope() if order.scope else contextlib.nullcontext():
         # Unpickled in scope: a model among the arguments creates its variables here.
         call, args, kwargs = _unpickled(function)
         folder.mark_started()
@@ -118,12 +121,19 @@ def _pickled(value: object) -> bytes:
     from spark_strategy.keras import transport
 
     try:
-        return transport.dumps(value)
+        pickled = transport.dumps(value)
     # Pickling runs the value's own code: anything can come out of it.
     except Exception as error:
         raise ResultError(
             f"returned a {type(value).__qualname__} that cannot be pickled: {error}"
         ) from error
+    if len(pickled) > _VALUE_BYTES:
+        raise ResultError(
+            f"returned a {type(value).__qualname__} of {len(pickled) / 2**30:.1f} GiB, more than "
+            "Spark can carry in one row (2 GiB). Save it with get_context().save(...) or to "
+            "your own storage, and return where it is."
+        )
+    return pickled
 
 
 if __name__ == "__main__":

@@ -261,6 +261,7 @@ def test_local_calls_the_plain_function() -> None:
         return os.getpid() + offset
 
     assert where.local(1) == here + 1
+    assert distribute(MultiWorker(4))(lambda: get_context().num_workers).local() == 1
     assert where.__name__ == "where"
     assert where.__doc__ == "Says where it runs."
 

@@ -17,6 +17,16 @@ from spark_strategy.spark.environment import Versions, objection
 from spark_strategy.spark.stage import translate
 from spark_strategy.spark.supervisor import explain_exit
 
+LOST_EXECUTOR = (
+    "Job aborted due to stage failure: Could not recover from a failed barrier ResultStage. Most "
+    "recent failure reason: Stage failed because barrier task ResultTask(3, 1) finished "
+    "unsuccessfully.\nExecutorLostFailure (executor 0 exited caused by one of the running tasks) "
+    "Reason: Command exited with code 137\n\tat x"
+)
+TOO_FEW_SLOTS = (
+    "[SPARK-24819]: Barrier execution mode does not allow run a barrier stage that requires more "
+    "slots than the total number of slots in the cluster currently."
+)
 DRIVER = Versions("3.11.7", "2.21.0", "3.15.1")
 
 
@@ -107,16 +117,12 @@ def test_an_exit_code_is_explained(code: int, reason: Reason, text: str) -> None
             "different version: 3.12",
         ),
         (
-            "Job aborted due to stage failure: Could not recover from a failed barrier "
-            "ResultStage. Most recent failure reason: Stage failed because barrier task "
-            "ResultTask(3, 1) finished unsuccessfully.\nExecutorLostFailure (executor 0 exited "
-            "caused by one of the running tasks) Reason: Command exited with code 137\n\tat x",
+            LOST_EXECUTOR,
             ExecutorLostError,
             "rank 1: ExecutorLostFailure (executor 0 exited",
         ),
         (
-            "[SPARK-24819]: Barrier execution mode does not allow run a barrier stage that "
-            "requires more slots than the total number of slots in the cluster currently.",
+            TOO_FEW_SLOTS,
             CapacityError,
             "requires more slots",
         ),

@@ -12,14 +12,14 @@ from spark_strategy.folder import ChildFailure, ChildFolder, ChildOrder, Exit
 from spark_strategy.outcome import Reason
 from spark_strategy.topology import MultiWorker, TaskId
 
-ORDER = ChildOrder(MultiWorker(2), 1, Fence("r", 0), "ring", True, None, 5.0)
+ORDER = ChildOrder(MultiWorker(2), 1, Fence("r", 0), "ring", scope=True, gpus=None, deadline_s=5.0)
 
 
 def test_both_ends_agree_on_every_file(tmp_path: Path) -> None:
     """Order, cluster, value, failure, timings, exit and process id survive the folder."""
     task, child = ChildFolder(tmp_path), ChildFolder(tmp_path)
     cluster = Cluster(MultiWorker(2).tasks, ("a:1", "b:2"))
-    failure = ChildFailure(Reason.RAISED, "raised é", "Traceback", True, 12.5)
+    failure = ChildFailure(Reason.RAISED, "raised é", "Traceback", secondary=True, at=12.5)
 
     task.prepare(ORDER, b"function")
     assert child.read_order() == (ORDER, b"function")

@@ -68,7 +68,7 @@ def test_the_address_is_sparks_unless_an_interface_is_named() -> None:
     assert own_host("10.0.0.7:4444", "127.0.0.0/8") == "127.0.0.1"
     with pytest.raises(RendezvousError, match=r"interface='ib9'. It has: .*lo 127\.0\.0\.1"):
         own_host("10.0.0.7:4444", "ib9")
-    with pytest.raises(RendezvousError, match="203.0.113.0/24"):
+    with pytest.raises(RendezvousError, match=r"203\.0\.113\.0/24"):
         own_host("10.0.0.7:4444", "203.0.113.0/24")
 
 

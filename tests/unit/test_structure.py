@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shipping": (("errors",), ("cloudpickle",)),
     "attempt": ((*PURE, "spark"), ("pyspark",)),
     "barrier": ((*PURE, "spark", "worker"), ("pyspark",)),
-    "launcher": ((*PURE, "attempt", "shipping", "spark"), ("pyspark",)),
+    "launcher": ((*PURE, "attempt", "shipping", "spark", "worker"), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
     "": (("errors", "topology", "launcher", "barrier", "worker"), ()),
 }
