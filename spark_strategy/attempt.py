@@ -76,7 +76,8 @@ class Attempt:
     def _order(self, output: OutputListener | None) -> Any:
         from spark_strategy.spark.task import TaskOrder
 
-        found = self._plan.capacity
+        # A Connect server on local[n] is still another machine, for all the client knows.
+        local = not capacity.is_connect(self._spark) and capacity.is_local(self._spark.sparkContext)
         here = [folder or str(Path.cwd()) for folder in sys.path]
         return TaskOrder(
             topology=self._plan.topology,
@@ -87,33 +88,39 @@ class Attempt:
             driver=Versions.here(),
             submitted=time.time(),
             output_address=output.address if output else "",
-            python_path=tuple(here) if capacity.shares_machine(found) else (),
-            own_log=capacity.has_own_log(found),
+            python_path=tuple(here) if local else (),
+            own_log=not local,
         )
 
     def _wait(self, stage: Stage, output: OutputListener | None) -> None:
         began = time.monotonic()
         while not stage.wait(_LOOK_S):
-            problem = self._overdue(time.monotonic() - began, output)
+            problem = self._overdue(time.monotonic() - began, stage, output)
             if problem is not None:
                 raise problem
 
     def _overdue(
-        self, elapsed_s: float, output: OutputListener | None
+        self, elapsed_s: float, stage: Stage, output: OutputListener | None
     ) -> SparkStrategyError | None:
         orders, topology = self._plan.orders, self._plan.topology
-        arrived = None if output is None else output.hosts
-        if arrived == {} and elapsed_s > orders.start_timeout_s:
+        arrived = {} if output is None else output.hosts
+        # Executors that cannot reach the driver do not arrive and run all the same: ask Spark.
+        if elapsed_s > orders.start_timeout_s and not arrived and not stage.started:
             return CapacityError(
                 f"No task of {topology} had started when start_timeout_s="
-                f"{orders.start_timeout_s:g} had passed: {self._plan.capacity.slots} slots "
-                "exist but other work holds them. Wait for it, give it less, or raise "
-                "start_timeout_s."
+                f"{orders.start_timeout_s:g} had passed: {self._slots()}. Wait for other work "
+                "to end, ask for less, add executors, or raise start_timeout_s."
             )
         if orders.timeout_s is not None and elapsed_s > orders.timeout_s + _GRACE_S:
-            missing = [str(task) for task in topology.tasks if str(task) not in (arrived or {})]
+            missing = [str(task) for task in topology.tasks if str(task) not in arrived]
             return DeadlineError(
                 f"{topology} still ran {_GRACE_S:g} s after timeout_s={orders.timeout_s:g}, and "
                 f"its ranks did not report. Not heard of: {', '.join(missing) or 'none'}."
             )
         return None
+
+    def _slots(self) -> str:
+        slots, needed = self._plan.capacity.slots, len(self._plan.topology.tasks)
+        if slots is None:
+            return f"Spark Connect does not say whether {needed} slots exist or are free"
+        return f"{slots} slots exist but other work holds them"

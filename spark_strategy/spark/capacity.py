@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spark_strategy.plan import Capacity
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 # Executors register within seconds of a session's start; a count that stands still is final.
@@ -21,15 +22,14 @@ def is_connect(spark: SparkSession) -> bool:
     return type(spark).__module__.startswith("pyspark.sql.connect")
 
 
-def has_own_log(capacity: Capacity) -> bool:
-    """Whether executors log somewhere else than on the driver's console."""
-    master = capacity.master
-    return not (master == "local" or master.startswith("local["))
+def is_local(context: SparkContext) -> bool:
+    """Whether the tasks run inside the driver's own JVM, on its machine and console."""
+    return is_local_master(context.master or "")
 
 
-def shares_machine(capacity: Capacity) -> bool:
-    """Whether the tasks run inside the driver's own process, on its files."""
-    return not has_own_log(capacity)
+def is_local_master(master: str) -> bool:
+    """The same, by master URL; ``local-cluster`` has processes of its own."""
+    return master == "local" or master.startswith("local[")
 
 
 def read(spark: SparkSession, *, tasks: int) -> Capacity:
@@ -69,7 +69,7 @@ def _connect(spark: SparkSession) -> Capacity:
 def _settled_slots(context: Any, tasks: int) -> int:
     """The slots, once they suffice or stand still."""
     slots = _slots(context)
-    if context.master == "local" or context.master.startswith("local["):
+    if is_local(context):
         return slots
     deadline = time.monotonic() + _REGISTER_S
     still_since = time.monotonic()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from spark_strategy.errors import CapacityError
 from spark_strategy.plan import LaunchPlan
+from spark_strategy.spark.capacity import is_local_master
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -24,7 +25,7 @@ def profile_for(plan: LaunchPlan, given: ResourceProfile | None) -> ResourceProf
     gpus = plan.orders.gpus_per_worker
     if given is not None or not gpus or plan.capacity.gpus_per_task == gpus:
         return given
-    if plan.capacity.master.startswith("local["):
+    if is_local_master(plan.capacity.master):
         raise CapacityError(
             f"gpus_per_worker={gpus} needs tasks that hold GPUs, and a session on "
             f"{plan.capacity.master} assigns {plan.capacity.gpus_per_task:g} to each. Use a "

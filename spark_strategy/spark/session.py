@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from spark_strategy.spark.capacity import is_connect, is_local
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,15 +34,29 @@ def active_or_local(tasks: int) -> SparkSession:
     if configured or "PYSPARK_GATEWAY_PORT" in os.environ or SparkConf().contains("spark.master"):
         return SparkSession.builder.getOrCreate()
     master = f"local[{tasks}]"
-    _log.info("No active SparkSession: starting one on %s with %s", master, sys.executable)
-    spark = (
+    _log.info("No active SparkSession: starting one on %s", master)
+    return (
         SparkSession.builder.master(master)
         .appName("spark_strategy")
         .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()
     )
-    if "PYSPARK_PYTHON" not in os.environ:
-        # PySpark's default is whichever python3 comes first on PATH, not the running one; it
-        # reads no setting for this (SparkContext._do_init), only the environment.
-        spark.sparkContext.pythonExec = sys.executable
-    return spark
+
+
+@contextmanager
+def own_python(spark: SparkSession) -> Iterator[None]:
+    """Functions wrapped meanwhile run in this Python, where the tasks share its machine.
+
+    PySpark's default is whichever ``python3`` comes first on PATH, which is another one
+    whenever a virtual environment is used without being activated. PYSPARK_PYTHON still wins;
+    PySpark reads it, and no setting, for this (``SparkContext._do_init``).
+    """
+    if is_connect(spark) or "PYSPARK_PYTHON" in os.environ or not is_local(spark.sparkContext):
+        yield
+        return
+    context = spark.sparkContext
+    before, context.pythonExec = context.pythonExec, sys.executable
+    try:
+        yield
+    finally:
+        context.pythonExec = before

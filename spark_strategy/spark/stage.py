@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from spark_strategy import errors
 from spark_strategy.outcome import Outcome, from_record
 from spark_strategy.spark.capacity import is_connect
+from spark_strategy.spark.progress import ConnectProgress, has_started
+from spark_strategy.spark.session import own_python
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +42,8 @@ class Stage:
         self._tag = f"spark_strategy-{order.fence.run_id}-{uuid.uuid4().hex[:8]}"
         self._rows: list[dict[str, Any]] | None = None
         self._error: BaseException | None = None
+        self._progress: ConnectProgress | None = None
+        self._started = False
         self._thread = threading.Thread(target=_inheriting(spark, self._run), daemon=True)
         self._thread.start()
 
@@ -47,6 +51,15 @@ class Stage:
         """Whether the stage has ended, after at most ``timeout_s`` seconds."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    @property
+    def started(self) -> bool:
+        """Whether Spark has started any of its tasks; a barrier stage starts all at once."""
+        if not self._started and self._progress is not None:
+            self._started = self._progress.started
+        elif not self._started and not is_connect(self._spark):
+            self._started = has_started(self._spark, self._tag)
+        return self._started
 
     def cancel(self) -> None:
         """End this stage's job, and no other."""
@@ -76,18 +89,26 @@ class Stage:
         # Spark raises Py4J, gRPC and its own errors; whichever it is, the caller sorts it.
         except BaseException as error:  # noqa: BLE001
             self._error = error
+        finally:
+            if self._progress is not None:
+                self._spark.removeProgressHandler(self._progress)  # type: ignore[arg-type]
 
     def _collect(self) -> list[dict[str, Any]]:
         ranks = len(self._order.topology.tasks)
         if is_connect(self._spark):
             self._spark.addTag(self._tag)
+            self._progress = ConnectProgress()
+            self._spark.registerProgressHandler(self._progress)  # type: ignore[arg-type]
         else:
             self._spark.sparkContext.addJobTag(self._tag)
             self._spark.sparkContext.setLocalProperty(
                 "spark.job.description", f"spark_strategy {self._order.topology}"
             )
         frame = self._spark.range(0, ranks, 1, ranks)
-        mapped = frame.mapInArrow(_body(self._order), _SCHEMA, barrier=True, profile=self._profile)
+        with own_python(self._spark):
+            mapped = frame.mapInArrow(
+                _body(self._order), _SCHEMA, barrier=True, profile=self._profile
+            )
         rows: list[dict[str, Any]] = mapped.toArrow().to_pylist()
         return rows
 
