@@ -10,7 +10,6 @@ import json
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,18 +17,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_of_processes import Program, Site, wait_until
+from site_of_processes import Program, Site, Target, wait_until
 
 LOCAL_CLUSTER = "local-cluster[2,1,1024]"
 LEAVE_S = 20.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """A master (or Connect) URL and the site where its processes run."""
-
-    url: str
-    site: Site
 
 
 def _free_port() -> int:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,11 @@ class Site:
             except psutil.Error:
                 continue
         wait_until(lambda: not list(self.processes()), 20, "all processes of the site are gone")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A master (or Connect) URL and the site where its processes run."""
+
+    url: str
+    site: Site

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Target
+from site_of_processes import Target
 
 pytestmark = [
     pytest.mark.cluster,

@@ -7,8 +7,7 @@ import time
 
 import psutil
 import pytest
-from conftest import Target
-from site_of_processes import wait_until
+from site_of_processes import Target, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 

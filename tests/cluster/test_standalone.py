@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Target
+from site_of_processes import Target
 
 pytestmark = [
     pytest.mark.cluster,

@@ -13,6 +13,7 @@ LINES: list[tuple[float, str]] = []
 
 @distribute(MultiWorker(int(sys.argv[2])), logs=lambda line: LINES.append((time.time(), line)))
 def train(epochs):
+    """Fits a line, says so, and stays for two seconds."""
     import keras
     import numpy as np
 
