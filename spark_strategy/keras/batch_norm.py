@@ -16,7 +16,7 @@ from spark_strategy.keras.collective import means
 
 
 def average(model: Any) -> None:
-    """Replaces every unsynchronized moving statistic by its mean over replicas; all ranks call it."""
+    """Replaces every moving statistic by its mean over replicas; all ranks must call it."""
     import keras
 
     variables = [
@@ -27,5 +27,6 @@ def average(model: Any) -> None:
         for variable in (layer.moving_mean, layer.moving_variance)
     ]
     if variables:
-        for variable, mean in zip(variables, means(model.distribute_strategy, variables), strict=True):
-            variable.assign(mean)
+        averages = means(model.distribute_strategy, variables)
+        for variable, average_value in zip(variables, averages, strict=True):
+            variable.assign(average_value)

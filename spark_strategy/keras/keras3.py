@@ -6,16 +6,24 @@ from types import ModuleType
 
 from spark_strategy.keras import callbacks, repair, saving
 from spark_strategy.keras.place import Place
-from spark_strategy.keras.repairs.optimizer_step import OPTIMIZER_STEP
 from spark_strategy.keras.repairs.jit_compile import JIT_COMPILE
 from spark_strategy.keras.repairs.loss_scale import LOSS_SCALE
+from spark_strategy.keras.repairs.optimizer_step import OPTIMIZER_STEP
 from spark_strategy.keras.repairs.reduce_logs import REDUCE_LOGS
 from spark_strategy.keras.repairs.save_alone import SAVE_ALONE
 from spark_strategy.keras.repairs.shuffle import shared_seed
 from spark_strategy.keras.repairs.steps_per_execution import STEPS_PER_EXECUTION
 from spark_strategy.keras.repairs.symbolic_build import SYMBOLIC_BUILD
 
-REPAIRS = (SYMBOLIC_BUILD, REDUCE_LOGS, OPTIMIZER_STEP, LOSS_SCALE, JIT_COMPILE, STEPS_PER_EXECUTION, SAVE_ALONE)
+REPAIRS = (
+    SYMBOLIC_BUILD,
+    REDUCE_LOGS,
+    OPTIMIZER_STEP,
+    LOSS_SCALE,
+    JIT_COMPILE,
+    STEPS_PER_EXECUTION,
+    SAVE_ALONE,
+)
 
 
 def adapt(keras: ModuleType, place: Place) -> None:

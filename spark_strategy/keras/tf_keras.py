@@ -75,7 +75,7 @@ def _adapt_training(place: Place) -> None:
     can_compile = tf_utils.can_jit_compile
 
     @functools.wraps(can_compile)
-    def can_jit_compile(warn: bool = False) -> Any:
+    def can_jit_compile(warn: bool = False) -> Any:  # noqa: FBT001, FBT002 - upstream's signature
         import tensorflow as tf
 
         if not xla.cannot_compile(tf.distribute.get_strategy()):
@@ -89,7 +89,7 @@ def _adapt_training(place: Place) -> None:
         _silence(training)
 
 
-def _silence(training: ModuleType) -> None:
+def _silence(training: Any) -> None:
     """``verbose="auto"`` shows the chief's bar alone; the numbers are the same on all ranks."""
     resolve = training._get_verbosity
 

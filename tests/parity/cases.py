@@ -7,8 +7,9 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-import models
 import numpy as np
+
+import models
 from models import Task
 from rank_process import Env
 
@@ -19,7 +20,9 @@ def sharded(env: Env, *arrays: Any, batch: int = BATCH) -> Any:
     """A tf.data pipeline of global batches, of which each rank takes its part of every batch."""
     data = env.tf.data.Dataset.from_tensor_slices(arrays).batch(batch)
     options = env.tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = env.tf.data.experimental.AutoShardPolicy.DATA
+    options.experimental_distribute.auto_shard_policy = (
+        env.tf.data.experimental.AutoShardPolicy.DATA
+    )
     return data.with_options(options)
 
 
@@ -41,7 +44,9 @@ def report(model: Any, history: Any) -> dict[str, Any]:
     return {"history": dict(history.history), **state_of(model)}
 
 
-def train(env: Env, build: Callable[..., Task], options: dict[str, Any], fit: dict[str, Any]) -> Any:
+def train(
+    env: Env, build: Callable[..., Task], options: dict[str, Any], fit: dict[str, Any]
+) -> Any:
     """Trains two epochs with validation, then evaluates and predicts."""
     task = build(env, **options)
     data = sharded(env, *arrays_of(task))
@@ -58,14 +63,19 @@ def train_with_optimizer(env: Env, name: str) -> Any:
     return train(env, models.classifier, {"optimizer": models.optimizer(env, name)}, {})
 
 
-
 def train_arrays(env: Env, shuffle: bool, seeded: bool) -> Any:
     """Numpy arrays given to fit itself, with validation_split; the rows a rank saw are summed."""
     if not seeded:
         env.forget_seed()
     task = models.classifier(env)
     history = task.model.fit(
-        task.x, task.y, batch_size=BATCH, epochs=2, verbose=0, shuffle=shuffle, validation_split=0.25
+        task.x,
+        task.y,
+        batch_size=BATCH,
+        epochs=2,
+        verbose=0,
+        shuffle=shuffle,
+        validation_split=0.25,
     )
     return report(task.model, history)
 

@@ -26,7 +26,7 @@ START_S = 120.0
 CASE_S = 120.0
 
 
-class CaseFailed(AssertionError):
+class CaseFailedError(AssertionError):
     """A rank raised, died or did not answer in time; carries what it said."""
 
 
@@ -81,7 +81,7 @@ class Pool:
             deadline_s: seconds for the whole case.
 
         Raises:
-            CaseFailed: with the first traceback, or the ranks that gave no answer.
+            CaseFailedError: with the first traceback, or the ranks that gave no answer.
         """
         if not self._ready:
             self._collect(START_S, "start")
@@ -97,12 +97,10 @@ class Pool:
         end = time.monotonic() + deadline_s
         while len(answers) < len(self._pipes):
             waiting = {id(p): n for n, p in enumerate(self._pipes) if n not in answers}
-            ready = wait(
-                [self._pipes[n] for n in waiting.values()], timeout=end - time.monotonic()
-            )
+            ready = wait([self._pipes[n] for n in waiting.values()], timeout=end - time.monotonic())
             if not ready or time.monotonic() > end:
                 names = [name_of(n) for n in waiting.values()]
-                raise CaseFailed(f"{what}: no answer from {names} within {deadline_s:.0f} s")
+                raise CaseFailedError(f"{what}: no answer from {names} within {deadline_s:.0f} s")
             for pipe in ready:
                 number = waiting[id(pipe)]
                 answers[number] = receive(pipe, name_of(number))  # type: ignore[arg-type]
@@ -133,13 +131,13 @@ def tf_config(addresses: list[str], rank: int | None) -> str | None:
 
 
 def receive(pipe: Connection, name: str) -> Any:
-    """The value a process answered with; its traceback as CaseFailed."""
+    """The value a process answered with; its traceback as CaseFailedError."""
     try:
         kind, value = cloudpickle.loads(pipe.recv_bytes())
     except EOFError:
-        raise CaseFailed(f"{name} died") from None
+        raise CaseFailedError(f"{name} died") from None
     if kind == "error":
-        raise CaseFailed(f"{name} raised\n{value}")
+        raise CaseFailedError(f"{name} raised\n{value}")
     return value
 
 
@@ -161,7 +159,7 @@ class Pools:
             self._pool = Pool(flavour, self._folder, repaired=repaired)
         try:
             return self._pool.run(case, *args, **kw)
-        except CaseFailed:
+        except CaseFailedError:
             self.close()
             raise
 

@@ -79,7 +79,9 @@ def multi_io(env: Env) -> Task:
     )
     x, y = table()
     return Task(
-        model, {"left": x, "right": x[:, ::-1].copy()}, {"label": y, "total": x.sum(1, keepdims=True)}
+        model,
+        {"left": x, "right": x[:, ::-1].copy()},
+        {"label": y, "total": x.sum(1, keepdims=True)},
     )
 
 

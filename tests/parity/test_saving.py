@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 import saving_cases
 from agreement import assert_equal, assert_parity
 
@@ -25,7 +26,9 @@ def test_save_leaves_one_artifact(pools: Any, flavour: str, name: str, who: str)
 
 @pytest.mark.parametrize("who", ["all", "chief"])
 @pytest.mark.parametrize("name", ["model.keras", "folder"])
-def test_context_save_replaces_what_was_there(pools: Any, flavour: str, name: str, who: str) -> None:
+def test_context_save_replaces_what_was_there(
+    pools: Any, flavour: str, name: str, who: str
+) -> None:
     """get_context().save, with BatchNormalization's statistics, over a previous artifact."""
     outcome = pools.run(flavour, saving_cases.save_by_context, name, who)
     assert_equal(outcome.ranks[0], outcome.ranks[1], 0.0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import cases
-import models
 import numpy as np
 import pytest
+
+import cases
+import models
 from agreement import assert_equal, assert_parity
 
 pytestmark = [pytest.mark.parity, pytest.mark.timeout(300)]
@@ -123,7 +124,9 @@ def test_batch_norm_averages_the_replicas_statistics(pools: Any, flavour: str) -
     for batch in [*halves, *halves]:
         mean = 0.8 * mean + 0.2 * batch.mean(1).mean(0)
         variance = 0.8 * variance + 0.2 * batch.var(1).mean(0)
-    assert_equal({"mean": mean, "variance": variance}, {k: outcome.ranks[0][k] for k in ("mean", "variance")})
+    assert_equal(
+        {"mean": mean, "variance": variance}, {k: outcome.ranks[0][k] for k in ("mean", "variance")}
+    )
 
 
 def test_only_the_chief_shows_a_bar_by_default(pools: Any, flavour: str) -> None:

@@ -47,6 +47,4 @@ def _mend() -> None:
     optimizer.check_finite = check_finite
 
 
-LOSS_SCALE = Repair(
-    "loss scaling", "loss_scale_optimizer.py check_finite", _fits, _faulty, _mend
-)
+LOSS_SCALE = Repair("loss scaling", "loss_scale_optimizer.py check_finite", _fits, _faulty, _mend)

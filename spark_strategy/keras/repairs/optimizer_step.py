@@ -91,7 +91,7 @@ def _order_of_calls(optimizer: Any) -> list[str]:
     """In which order an optimizer without any state clips and sums."""
     calls: list[str] = []
 
-    class Probe(optimizer):  # type: ignore[misc]
+    class Probe(optimizer):
         gradient_accumulation_steps = None
         use_ema = False
         learning_rate = 0.0
@@ -106,7 +106,7 @@ def _order_of_calls(optimizer: Any) -> list[str]:
         def _apply_weight_decay(self, variables: Any) -> None:
             pass
 
-        def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        def _all_reduce_sum_gradients(self, _grads_and_vars: Any) -> Any:
             calls.append("sum")
             raise _Summed
 

@@ -20,9 +20,9 @@ def _module() -> Any:
 
 
 def _fits() -> bool:
-    return takes(
-        _module(), "reduce_per_replica", "values", "strategy", "reduction"
-    ) and takes(_module(), "_collective_all_reduce_multi_worker", "strategy")
+    return takes(_module(), "reduce_per_replica", "values", "strategy", "reduction") and takes(
+        _module(), "_collective_all_reduce_multi_worker", "strategy"
+    )
 
 
 def _faulty() -> bool:

@@ -1,7 +1,7 @@
 """Keras 3 cannot run several multi-worker steps in one call.
 
-``TensorFlowTrainer._make_function`` loops over the steps in a ``tf.while_loop`` around a ``tf.cond``
-that holds the whole step. With collectives in it TensorFlow 2.21 fails: "You must feed a value for
+``TensorFlowTrainer._make_function`` loops over the steps in a ``tf.while_loop`` around a
+``tf.cond`` that holds the whole step. With collectives in it TensorFlow 2.21 fails: "You must feed a value for
 placeholder tensor while/cond/Placeholder_1". Here the single-step function is called that many
 times: callbacks run as rarely as asked and the numbers are the same; the calls themselves are not
 saved, which collectives outweigh anyway.
@@ -51,11 +51,11 @@ def _single_step(model: Any, make_function: Any, step_function: Any) -> Any:
         several = model.steps_per_execution
         model.steps_per_execution = 1
         try:
-            return function(iterator)
+            return single(iterator)
         finally:
             model.steps_per_execution = several
 
-    function = make_function(model, step_function)
+    single = make_function(model, step_function)
     return one_step
 
 
