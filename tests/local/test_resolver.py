@@ -1,0 +1,48 @@
+"""SparkClusterResolver is a ClusterResolver like TensorFlow's own."""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow as tf
+
+from spark_strategy import SparkClusterResolver
+from spark_strategy.cluster import Cluster
+from spark_strategy.errors import PlanError
+from spark_strategy.topology import MultiWorker, TaskId
+
+CLUSTER = Cluster(MultiWorker(2).tasks, ("a:1", "b:2"))
+
+
+def test_it_answers_as_tensorflows_own_resolver_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compared with TFConfigClusterResolver on the TF_CONFIG of the same cluster."""
+    task = TaskId("worker", 1)
+    ours = SparkClusterResolver(CLUSTER, task)
+    monkeypatch.setenv("TF_CONFIG", ours.tf_config)
+    theirs = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+
+    assert isinstance(ours, tf.distribute.cluster_resolver.ClusterResolver)
+    assert ours.cluster_spec() == theirs.cluster_spec()
+    assert ours.task_type == theirs.task_type == "worker"
+    assert ours.task_id == theirs.task_id == 1
+    assert ours.rpc_layer == theirs.rpc_layer == "grpc"
+    assert ours.environment == (theirs.environment or "")
+    assert ours.master() == theirs.master() == "grpc://b:2"
+    assert ours.master("worker", 0) == theirs.master("worker", 0) == "grpc://a:1"
+    assert ours.master("worker", 0, "") == "grpc://a:1"
+    assert ours.num_accelerators() == theirs.num_accelerators() == {}
+
+
+def test_its_task_can_be_set_as_strategies_do() -> None:
+    """Strategies assign task_type, task_id and rpc_layer."""
+    resolver = SparkClusterResolver(CLUSTER, TaskId("worker", 0))
+    resolver.task_id = 1
+    resolver.task_type = "worker"
+    resolver.rpc_layer = "grpc+verbs"
+
+    assert resolver.master() == "grpc+verbs://b:2"
+
+
+def test_a_task_outside_the_cluster_is_refused() -> None:
+    """The message lists the tasks there are."""
+    with pytest.raises(PlanError, match="ps:0 is not one of the cluster's tasks: worker:0"):
+        SparkClusterResolver(CLUSTER, TaskId("ps", 0))
