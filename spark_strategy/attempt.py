@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from spark_strategy.spark.listener import OutputListener
+
+_log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.2
 _DRAIN_S: Final = 2.0
@@ -65,9 +68,13 @@ class Attempt:
             try:
                 self._wait(stage, output)
             except BaseException:
-                stage.cancel()
-                stage.wait(_CANCEL_S)
+                _abandon(stage)
                 raise
+            if output is not None and not output.hosts:
+                _log.warning(
+                    "No rank reached the driver at %s: its output is in the executors' logs only",
+                    output.address,
+                )
             return stage.outcomes()
         finally:
             if output is not None:
@@ -124,3 +131,16 @@ class Attempt:
         if slots is None:
             return f"Spark Connect does not say whether {needed} slots exist or are free"
         return f"{slots} slots exist but other work holds them"
+
+
+def _abandon(stage: Stage) -> None:
+    """Cancel until it ends: a job that Spark has not seen yet cannot be cancelled yet."""
+    deadline = time.monotonic() + _CANCEL_S
+    try:
+        while True:
+            stage.cancel()
+            if stage.wait(1.0) or time.monotonic() > deadline:
+                return
+    # Whatever ended the wait is what the caller must hear, not that Spark is gone as well.
+    except Exception:
+        _log.warning("Could not cancel the stage", exc_info=True)
