@@ -142,5 +142,5 @@ def _abandon(stage: Stage) -> None:
             if stage.wait(1.0) or time.monotonic() > deadline:
                 return
     # Whatever ended the wait is what the caller must hear, not that Spark is gone as well.
-    except Exception:
+    except Exception:  # noqa: BLE001
         _log.warning("Could not cancel the stage", exc_info=True)
