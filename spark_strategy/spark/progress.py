@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 def has_started(spark: SparkSession, tag: str) -> bool:
     """Whether any task of the jobs with ``tag`` runs or has run; for classic sessions."""
-    tracker = spark.sparkContext.statusTracker()
-    # PySpark wraps getJobIdsForGroup, not its sibling for tags.
-    for job_id in tracker._jtracker.getJobIdsForTag(tag):  # noqa: SLF001
+    context = spark.sparkContext
+    tracker = context.statusTracker()
+    # Neither PySpark nor Spark's Java API wraps getJobIdsForGroup's sibling for tags.
+    for job_id in context._jsc.sc().statusTracker().getJobIdsForTag(tag):  # noqa: SLF001
         job = tracker.getJobInfo(job_id)
         for stage_id in job.stageIds if job else ():
             stage = tracker.getStageInfo(stage_id)
