@@ -6,6 +6,7 @@ environment, so that what is left behind can be told from the work of others on 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -36,6 +37,12 @@ def wait_until(condition: Callable[[], Any], within_s: float, what: str) -> Any:
     return value
 
 
+def _die_with_parent() -> None:
+    """Clusters end with the test process, also when a deadline of the whole suite ends it."""
+    set_parent_death_signal = 1  # linux/prctl.h
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+
+
 class Program:
     """A process whose output goes to files.
 
@@ -56,6 +63,7 @@ class Program:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
 
     @property

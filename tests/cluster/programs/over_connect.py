@@ -67,11 +67,12 @@ if __name__ == "__main__":
     lines = []
     two = Launcher(MultiWorker(2), logs=lines.append)
     result = two.run(train)
+    messages = list(kept.messages)
     answer = {
         "slopes": result.values,
         "hosts": result.hosts,
         "lines": lines,
-        "messages": kept.messages,
+        "messages": messages,
         "plan": str(two.plan()),
         "fails": error_of(lambda: two.run(fail)),
         "too many": error_of(lambda: Launcher(MultiWorker(3), start_timeout_s=8).run(fail)),
