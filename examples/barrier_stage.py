@@ -10,6 +10,8 @@ session below turns that reuse off.
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -62,6 +64,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
 
+    # Otherwise Spark starts the first python3 on PATH, which may lack TensorFlow.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = (
         SparkSession.builder.master(f"local[{chosen.workers}]")
         .config("spark.python.worker.reuse", "false")
