@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE_S = 170
+DEADLINE_S = 240
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DEADLINE_S = 150
+DEADLINE_S = 240
+
+pytestmark = pytest.mark.timeout(DEADLINE_S + 30)
 
 
 def last_line(script: str, *arguments: str) -> str:
