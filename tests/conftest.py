@@ -13,7 +13,15 @@ import pytest
 from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
+from spark_strategy.console.preflight import java_problem
+
 _LEAVE_S = 15.0
+
+
+def pytest_configure() -> None:
+    """Without Java, one line instead of an error per test."""
+    if problem := java_problem():
+        pytest.exit(problem, returncode=2)
 
 
 @pytest.fixture(scope="session")
