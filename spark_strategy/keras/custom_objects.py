@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _LIBRARIES = ("keras", "tf_keras", "tensorflow", "builtins", "numpy")
@@ -43,6 +44,39 @@ def named_lambdas(model: Any) -> Iterator[dict[str, Any]]:
     finally:
         for function in lambdas:
             function.__name__ = _LAMBDA
+
+
+@contextlib.contextmanager
+def plain_constructors(custom: Iterable[Any]) -> Iterator[None]:
+    """Lets Keras revive classes whose constructor takes no name, dtype or trainable.
+
+    ``def __init__(self)`` is how most models are written, but Keras passes what its base classes
+    put into every configuration. Classes that take ``**kwargs`` or have a ``from_config`` of their
+    own are left alone.
+    """
+    plain = {own for own in custom if isinstance(own, type) and _is_plain(own)}
+    for own in plain:
+        own.from_config = classmethod(_from_known)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for own in plain:
+            del own.from_config  # type: ignore[attr-defined]
+
+
+def _is_plain(own: type) -> bool:
+    """Whether the class accepts named arguments only, and leaves reviving to Keras."""
+    if not hasattr(own, "from_config") or own.from_config.__module__ == own.__module__:
+        return False
+    kinds = [parameter.kind for parameter in inspect.signature(own).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD not in kinds
+
+
+def _from_known(own: Any, config: dict[str, Any]) -> Any:
+    """What Keras' ``from_config`` does, without the base classes' entries nobody asked for."""
+    accepted = inspect.signature(own).parameters
+    base = {"name", "trainable", "dtype"} - set(accepted)
+    return super(own, own).from_config({k: v for k, v in config.items() if k not in base})
 
 
 def parts(model: Any) -> Iterator[Any]:

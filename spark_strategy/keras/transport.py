@@ -17,7 +17,7 @@ from typing import Any
 import cloudpickle
 
 from spark_strategy.keras.artifacts import partial_path
-from spark_strategy.keras.custom_objects import collect, named_lambdas
+from spark_strategy.keras.custom_objects import collect, named_lambdas, plain_constructors
 
 _KERASES = ("keras", "tf_keras")
 
@@ -68,4 +68,5 @@ def _rebuild(flavour: str, archive: bytes, custom: dict[str, Any]) -> Any:
         path = Path(folder, "model.keras")
         path.write_bytes(archive)
         # safe_mode guards against archives of strangers; this one came with the pickle around it.
-        return keras.saving.load_model(path, custom_objects=custom, safe_mode=False)
+        with plain_constructors(custom.values()):
+            return keras.saving.load_model(path, custom_objects=custom, safe_mode=False)

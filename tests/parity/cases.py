@@ -175,4 +175,6 @@ def canaries(env: Env) -> Any:
     """Which repairs fit the installed Keras, and which faults it shows in this process."""
     from spark_strategy.keras.keras3 import REPAIRS
 
-    return {repair.name: (repair.fits(), repair.faulty()) for repair in REPAIRS}
+    # After the repair only the first two can still be asked.
+    asked = REPAIRS if env.rank is None else REPAIRS[:2]
+    return {repair.name: (repair.fits(), repair.faulty()) for repair in asked}

@@ -75,8 +75,8 @@ def load(env: Env, name: str) -> Any:
 def weights_in(env: Env, path: Path) -> Any:
     """The weights in an artifact, by its kind."""
     if path.is_dir():
-        serve = env.tf.saved_model.load(str(path)).serve
-        return serve(models.table()[0]).numpy()
+        loaded = env.tf.saved_model.load(str(path))  # its variables live as long as it does
+        return loaded.serve(models.table()[0]).numpy()
     if path.name.endswith(".weights.h5"):
         model = models.many_metrics(env).model
         model.build((None, models.FEATURES))
@@ -116,23 +116,27 @@ def schedules(env: Env) -> Any:
     return report(task.model, history)
 
 
-def loggers(env: Env) -> Any:
-    """CSVLogger and TensorBoard, and what they wrote."""
+def logged(env: Env, kind: str) -> Any:
+    """CSVLogger or TensorBoard as a user writes it, the same on every rank."""
     made = env.keras.callbacks
     task = models.classifier(env)
     data = sharded(env, *arrays_of(task))
-    callbacks = [made.CSVLogger(env.path("log.csv")), made.TensorBoard(env.path("board"))]
-    task.model.fit(data, epochs=2, verbose=0, callbacks=callbacks)
-    return None
+    logger = made.CSVLogger if kind == "CSVLogger" else made.TensorBoard
+    task.model.fit(data, epochs=2, verbose=0, callbacks=[logger(env.path("log"))])
 
 
 @reads_files
 def read_log(env: Env) -> Any:
-    """The log as numbers, and the folders that hold event files."""
+    """The log as numbers."""
+    columns = np.genfromtxt(env.path("log"), delimiter=",", names=True)
+    return {name: columns[name] for name in ("epoch", "loss", "accuracy")}
+
+
+@reads_files
+def event_folders(env: Env) -> Any:
+    """Where TensorBoard's files are, and how many."""
     root = Path(env.path("."))
-    boards = sorted({str(p.parent.relative_to(root)) for p in root.rglob("*tfevents*")})
-    columns = np.genfromtxt(root / "log.csv", delimiter=",", names=True)
-    return {name: columns[name] for name in ("epoch", "loss", "accuracy")}, boards
+    return sorted(str(path.parent.relative_to(root)) for path in root.rglob("*tfevents*"))
 
 
 def interrupted(env: Env, save_freq: Any) -> Any:
@@ -185,8 +189,19 @@ def travelling(env: Env) -> Any:
     """A pickled value with models in it, made under the strategy; and what they predict."""
     from spark_strategy.keras.transport import dumps
 
-    shift = 0.25
-    task = models.subclassed(env)
+    shift, keras = 0.25, env.keras
+
+    class Net(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = keras.layers.Dense(models.CLASSES, activation="softmax")
+
+        def call(self, x: Any) -> Any:
+            return self.inner(x) + shift
+
+    model = Net()
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    task = models.Task(model, *models.table())
     data = sharded(env, *arrays_of(task))
     task.model.fit(data, epochs=1, verbose=0)
     layers = env.keras.layers
@@ -198,12 +213,11 @@ def travelling(env: Env) -> Any:
     with_batch_norm.fit(data, epochs=1, verbose=0)
     if env.is_chief:  # a chief alone must not wait for others
         value["normalized"] = with_batch_norm
-    return dumps(value), task.model.predict(task.x, verbose=0), report_rates(task.model)
-
-
-def report_rates(model: Any) -> Any:
-    """Optimizer state that has to travel."""
-    return int(model.optimizer.iterations.numpy())
+        [keras.Input((models.FEATURES,)), layers.Lambda(lambda x: x + shift), layers.Dense(1)]
+        dumps(value),
+        task.model.predict(task.x, verbose=0),
+        int(model.optimizer.iterations.numpy()),
+    )
 
 
 def arrived(env: Env, pickled: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -61,12 +62,19 @@ def test_callbacks_that_steer_training(pools: Any, flavour: str) -> None:
     assert_parity(pools.run(flavour, saving_cases.schedules))
 
 
-def test_loggers_write_once(pools: Any, flavour: str) -> None:
-    """CSVLogger's numbers and TensorBoard's folders are those of one process."""
-    pools.run(flavour, saving_cases.loggers)
+def test_csv_logger_writes_once(pools: Any, flavour: str) -> None:
+    """One log, with the numbers of one process."""
+    pools.run(flavour, saving_cases.logged, "CSVLogger")
     outcome = pools.run(flavour, saving_cases.read_log)
-    assert_equal(outcome.single[0], outcome.ranks[0][0])
-    assert outcome.single[1] == outcome.ranks[0][1]
+    assert_equal(outcome.single, outcome.ranks[0])
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="needs tensorboard")
+def test_tensorboard_writes_once(pools: Any, flavour: str) -> None:
+    """The chief's event files only, in the folders of one process."""
+    pools.run(flavour, saving_cases.logged, "TensorBoard")
+    outcome = pools.run(flavour, saving_cases.event_folders)
+    assert outcome.single == outcome.ranks[0]
 
 
 @pytest.mark.parametrize("save_freq", ["epoch", 2])

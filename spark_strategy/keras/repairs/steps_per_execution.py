@@ -1,10 +1,10 @@
 """Keras 3 cannot run several multi-worker steps in one call.
 
 ``TensorFlowTrainer._make_function`` loops over the steps in a ``tf.while_loop`` around a
-``tf.cond`` that holds the whole step. With collectives in it TensorFlow 2.21 fails: "You must feed a value for
-placeholder tensor while/cond/Placeholder_1". Here the single-step function is called that many
-times: callbacks run as rarely as asked and the numbers are the same; the calls themselves are not
-saved, which collectives outweigh anyway.
+``tf.cond`` that holds the whole step. With collectives in it TensorFlow 2.21 fails: "You must feed
+a value for placeholder tensor while/cond/Placeholder_1". Here the single-step function is called
+that many times: callbacks run as rarely as asked and the numbers are the same; the calls themselves
+are not saved, which collectives outweigh anyway.
 """
 
 from __future__ import annotations

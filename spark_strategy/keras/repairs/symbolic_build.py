@@ -25,10 +25,10 @@ def _fits() -> bool:
 
 
 def _faulty() -> bool:
-    model = _Model()
+    first_batch = [(0, 0, iter([_batch()]))]
     try:
-        _trainer()._maybe_symbolic_build(model, iterator=[(0, 0, iter([_batch()]))])
-    except TypeError:
+        _trainer()._maybe_symbolic_build(_Model(), iterator=first_batch)
+    except _CannotReduceError:
         return True
     return False
 
@@ -49,12 +49,16 @@ def _mend() -> None:
     _trainer()._maybe_symbolic_build = maybe_symbolic_build
 
 
+class _CannotReduceError(Exception):
+    """What MultiWorkerMirroredStrategy would answer."""
+
+
 class _Strategy:
     """Refuses a nested batch as MultiWorkerMirroredStrategy does; needs no cluster."""
 
     def reduce(self, _op: str, value: Any, axis: int | None = None) -> Any:
         if isinstance(value, tuple):
-            raise TypeError(f"cannot reduce the structure {value!r} (axis={axis})")
+            raise _CannotReduceError(f"the structure {value!r} (axis={axis})")
         return value
 
     def experimental_local_results(self, value: Any) -> Any:
@@ -74,9 +78,13 @@ class _Model:
 
 
 def _batch() -> Any:
+    """A pair of distributed values, as a batch of inputs and targets is."""
     import tensorflow as tf
 
-    return tf.distribute.DistributedValues(["x"]), tf.distribute.DistributedValues(["y"])
+    class Distributed(tf.distribute.DistributedValues):
+        values = ("local",)
+
+    return Distributed(), Distributed()
 
 
 SYMBOLIC_BUILD = Repair(
