@@ -213,7 +213,7 @@ def travelling(env: Env) -> Any:
     with_batch_norm.fit(data, epochs=1, verbose=0)
     if env.is_chief:  # a chief alone must not wait for others
         value["normalized"] = with_batch_norm
-        [keras.Input((models.FEATURES,)), layers.Lambda(lambda x: x + shift), layers.Dense(1)]
+    return (
         dumps(value),
         task.model.predict(task.x, verbose=0),
         int(model.optimizer.iterations.numpy()),
