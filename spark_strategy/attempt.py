@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.cluster import Fence
-from spark_strategy.errors import CapacityError, DeadlineError, SparkStrategyError
+from spark_strategy.errors import (
+    CapacityError,
+    DeadlineError,
+    ExecutorLostError,
+    SparkStrategyError,
+)
 from spark_strategy.outcome import Outcome
 from spark_strategy.plan import LaunchPlan
 from spark_strategy.spark import capacity, listener, wire
@@ -66,16 +71,12 @@ class Attempt:
         try:
             stage = Stage(self._spark, self._order(output), profile)
             try:
+                stage.start()
                 self._wait(stage, output)
             except BaseException:
                 _abandon(stage)
                 raise
-            if output is not None and not output.hosts:
-                _log.warning(
-                    "No rank reached the driver at %s: its output is in the executors' logs only",
-                    output.address,
-                )
-            return stage.outcomes()
+            return self._collected(stage, output)
         finally:
             if output is not None:
                 output.close(_DRAIN_S)
@@ -99,27 +100,46 @@ class Attempt:
             own_log=not local,
         )
 
+    def _collected(self, stage: Stage, output: OutputListener | None) -> tuple[Outcome, ...]:
+        """The outcomes; with what the live line to the driver adds to them."""
+        try:
+            outcomes = stage.outcomes()
+        except ExecutorLostError as error:
+            ran = [f"{task} on {host}" for task, host in sorted(_hosts(output).items())]
+            raise ExecutorLostError(f"{error}\nThe ranks: {', '.join(ran) or 'unknown'}.") from None
+        if output is not None and not output.hosts:
+            _log.warning("No rank reached the driver at %s: its output was lost", output.address)
+        return outcomes
+
     def _wait(self, stage: Stage, output: OutputListener | None) -> None:
         began = time.monotonic()
+        started: float | None = None
         while not stage.wait(_LOOK_S):
-            problem = self._overdue(time.monotonic() - began, stage, output)
+            now = time.monotonic()
+            # Executors that cannot reach the driver do not arrive and run all the same: ask Spark.
+            if started is None and (_hosts(output) or stage.started):
+                started = now
+            problem = self._not_started(now - began) if started is None else None
+            problem = problem or self._overdue(now - (started or now), output)
             if problem is not None:
                 raise problem
 
-    def _overdue(
-        self, elapsed_s: float, stage: Stage, output: OutputListener | None
-    ) -> SparkStrategyError | None:
+    def _not_started(self, elapsed_s: float) -> SparkStrategyError | None:
         orders, topology = self._plan.orders, self._plan.topology
-        arrived = {} if output is None else output.hosts
-        # Executors that cannot reach the driver do not arrive and run all the same: ask Spark.
-        if elapsed_s > orders.start_timeout_s and not arrived and not stage.started:
+        if elapsed_s > orders.start_timeout_s:
             return CapacityError(
                 f"No task of {topology} had started when start_timeout_s="
                 f"{orders.start_timeout_s:g} had passed: {self._slots()}. Wait for other work "
                 "to end, ask for less, add executors, or raise start_timeout_s."
             )
+        return None
+
+    def _overdue(
+        self, elapsed_s: float, output: OutputListener | None
+    ) -> SparkStrategyError | None:
+        orders, topology = self._plan.orders, self._plan.topology
         if orders.timeout_s is not None and elapsed_s > orders.timeout_s + _GRACE_S:
-            missing = [str(task) for task in topology.tasks if str(task) not in arrived]
+            missing = [str(task) for task in topology.tasks if str(task) not in _hosts(output)]
             return DeadlineError(
                 f"{topology} still ran {_GRACE_S:g} s after timeout_s={orders.timeout_s:g}, and "
                 f"its ranks did not report. Not heard of: {', '.join(missing) or 'none'}."
@@ -131,6 +151,11 @@ class Attempt:
         if slots is None:
             return f"Spark Connect does not say whether {needed} slots exist or are free"
         return f"{slots} slots exist but other work holds them"
+
+
+def _hosts(output: OutputListener | None) -> dict[str, str]:
+    """Host by task, of the ranks that have reached the driver."""
+    return {} if output is None else output.hosts
 
 
 def _abandon(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from spark_strategy.cluster import Arrival, Fence
-from spark_strategy.errors import PlanError, RendezvousError
+from spark_strategy.errors import PlanError
 from spark_strategy.spark import rendezvous
 from spark_strategy.topology import MultiWorker, Topology
 
@@ -25,6 +25,7 @@ def join_cluster(
     *,
     port_range: tuple[int, int] | None = None,
     interface: str | None = None,
+    timeout_s: float = 300.0,
 ) -> Iterator[SparkClusterResolver]:
     """Join the other tasks of this barrier stage in one TensorFlow cluster.
 
@@ -41,14 +42,16 @@ def join_cluster(
         context: ``BarrierTaskContext.get()``.
         topology: roles of the tasks; ``MultiWorker`` over all of them by default.
         port_range: first and last port to listen on; None for any.
-        interface: network interface name or subnet to listen on; Spark's own by default.
+        interface: network interface name or subnet that the others reach this task by;
+            Spark's own by default.
+        timeout_s: seconds to wait for the other tasks.
 
     Yields:
         The resolver for this task.
 
     Raises:
         PlanError: the topology has another number of tasks than the stage.
-        RendezvousError: no port or interface, or a task of another attempt was there.
+        RendezvousError: no port or interface, or a task was missing or of another attempt.
     """
     infos, rank = context.getTaskInfos(), context.partitionId()
     topology = topology or MultiWorker(len(infos))
@@ -61,9 +64,8 @@ def join_cluster(
     with rendezvous.reserve(port_range) as reserved:
         address = f"{host}:{reserved.getsockname()[1]}"
         arrival = Arrival(rank, fence, address)
-        cluster, _ = rendezvous.gather(context, topology, fence, arrival)
-        if cluster is None:
-            raise RendezvousError("a task of this stage refused to join the cluster.")
+        cluster, _ = rendezvous.gather(context, topology, fence, arrival, timeout_s=timeout_s)
+        assert cluster is not None  # nobody refuses here
         task = topology.tasks[rank]
         with _environment(TF_CONFIG=cluster.tf_config(task), TF_GRPC_REUSE_PORT="true"):
             # Only now: importing TensorFlow must not hold up the other tasks.

@@ -10,10 +10,10 @@ class                    who acts
 PlanError                the caller: an argument, a topology, a function to pickle
 CapacityError            whoever owns the cluster: slots, GPUs, dynamic allocation
 ExecutorEnvironmentError whoever owns the executors' Python: packages and versions
+                         (UnsupportedKerasError: the release of Keras)
 RendezvousError          whoever owns the network: ports, interfaces, late tasks
 WorkerError              the author of the train function, or of its resources
 ResultError              the author of the train function: its value cannot travel
-DataError                whoever owns the rows
 ======================== =========================================================
 """
 
@@ -57,10 +57,6 @@ class UnsupportedKerasError(ExecutorEnvironmentError):
 
 class RendezvousError(SparkStrategyError):
     """The ranks could not find each other: ports, interfaces, a late or foreign task."""
-
-
-class DataError(SparkStrategyError):
-    """Rows or files that cannot be fed."""
 
 
 class WorkerError(SparkStrategyError):

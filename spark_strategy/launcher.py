@@ -99,7 +99,7 @@ class Launcher:
         scope: whether the function runs inside ``strategy.scope()``; with False it builds
             its own strategy, for which TF_CONFIG is set.
         logs: called on the driver with each line the ranks print; None leaves the lines to
-            the executors' logs.
+            the executors' logs (on ``local[n]``, which has none, to a failure's last lines).
 
     Raises:
         PlanError: an option makes no sense.

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     START_DEADLINE = "start deadline"
     UNPICKLABLE = "unpicklable value"
     ENVIRONMENT = "environment"
+    KERAS = "unsupported Keras"
     RENDEZVOUS = "rendezvous"
     LOST = "lost"
     STOPPED = "stopped"
@@ -40,6 +41,7 @@ _ERRORS: Final[dict[Reason, type[errors.SparkStrategyError]]] = {
     Reason.START_DEADLINE: errors.DeadlineError,
     Reason.UNPICKLABLE: errors.ResultError,
     Reason.ENVIRONMENT: errors.ExecutorEnvironmentError,
+    Reason.KERAS: errors.UnsupportedKerasError,
     Reason.RENDEZVOUS: errors.RendezvousError,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -25,7 +26,8 @@ class Orders:
             what Spark assigns, and leaves TensorFlow alone where it assigns nothing.
         communication: collective implementation, as in ``CommunicationImplementation``.
         port_range: first and last port to listen on, both included; None for any free port.
-        interface: network interface name, or subnet in CIDR notation, to listen on.
+        interface: network interface name, or IPv4 subnet in CIDR notation, that the ranks reach
+            each other by.
         env: environment variables of the children.
         scope: whether the function runs inside ``strategy.scope()``.
     """
@@ -53,6 +55,7 @@ class Orders:
                 f"found {self.communication!r}."
             )
         _check_ports(self.port_range)
+        _check_interface(self.interface)
         _check_env(self.env)
 
 
@@ -143,6 +146,21 @@ def _check_ports(ports: Any) -> None:
         )
 
 
+def _check_interface(interface: object) -> None:
+    if interface is None:
+        return
+    problem = (
+        f"interface is a name such as 'ib0' or a subnet such as '10.1.0.0/16', found {interface!r}."
+    )
+    if not isinstance(interface, str) or not interface:
+        raise PlanError(problem)
+    if "/" in interface:
+        try:
+            ipaddress.IPv4Network(interface, strict=False)
+        except ValueError as error:
+            raise PlanError(f"{problem} {error}") from error
+
+
 def _check_env(env: object) -> None:
     if not isinstance(env, Mapping):
         raise PlanError(f"env maps variable names to strings, found {env!r}.")
@@ -151,5 +169,7 @@ def _check_env(env: object) -> None:
             raise PlanError(
                 f"env maps variable names to strings, found {name!r}: {type(value).__name__}."
             )
+        if not name or "=" in name or "\0" in name + value:
+            raise PlanError(f"env cannot hold {name!r}: an empty name, or one of = and NUL in it.")
         if name in _RESERVED:
             raise PlanError(f"env may not set {name}: each rank's value comes from the rendezvous.")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import site
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import cloudpickle
 
 from spark_strategy.errors import PlanError
+
+# cloudpickle's registry of modules is the process's; two runs may start at once.
+_REGISTRY: Final = threading.Lock()
 
 
 def pickled(
@@ -20,18 +27,26 @@ def pickled(
 ) -> bytes:
     """``(function, args, kwargs)`` as bytes that plain ``pickle.loads`` reads.
 
-    A function of a script or of a project that is not installed goes by value, so that the
-    executors need not have it.
+    A function whose own module is a script, or is not installed, goes by value with what it
+    refers to in that module, so that the executors need not have it.
 
     Raises:
         PlanError: names the argument, closure variable or global that cannot be pickled.
     """
-    with _by_value(inspect.getmodule(function)):
+    with _REGISTRY, _by_value(inspect.getmodule(_innermost(function))):
         try:
             return bytes(cloudpickle.dumps((function, args, dict(kwargs))))
         # Pickling runs the objects' own code: anything can come out of it.
         except Exception as error:
             raise PlanError(_explain(function, args, kwargs, error)) from error
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside partials and bound methods, whose module is the caller's."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    inner: Callable[..., Any] = getattr(function, "__func__", function)
+    return inner
 
 
 @contextmanager
@@ -53,8 +68,9 @@ def _is_installed(module: ModuleType) -> bool:
     if module.__name__.partition(".")[0] in sys.stdlib_module_names | {"spark_strategy"}:
         return True
     path = getattr(module, "__file__", None) or ""
-    roots = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    return not path or any(path.startswith(root) for root in roots)
+    roots = {*map(sysconfig.get_path, ("purelib", "platlib")), site.getusersitepackages()}
+    inside = any(Path(path).is_relative_to(root) for root in roots)
+    return not path or inside or "dist-packages" in Path(path).parts  # Debian's own packages
 
 
 def _explain(

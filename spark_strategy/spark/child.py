@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def environment(
         python_path: folders to import from, in order.
         cpus: the task's cpus; thread pools are sized by it unless ``base`` or ``settings``
             say otherwise.
-        settings: what goes above all.
+        settings: what goes above all; its PYTHONPATH is put before ``python_path``.
     """
     threads = str(cpus)
     defaults = {
@@ -51,7 +52,9 @@ def environment(
         "PYTHONUNBUFFERED": "1",
     }
     passed_on = {name: value for name, value in base.items() if name not in _NOT_PASSED_ON}
-    fixed = {"PYTHONPATH": os.pathsep.join(python_path), "TF_GRPC_REUSE_PORT": "true"}
+    own_path = settings.get("PYTHONPATH")
+    path = os.pathsep.join([*([own_path] if own_path else []), *python_path])
+    fixed = {"PYTHONPATH": path, "TF_GRPC_REUSE_PORT": "true"}
     return defaults | passed_on | dict(settings) | fixed
 
 
@@ -60,13 +63,15 @@ class Child:
 
     Args:
         folder: prepared by ``ChildFolder.prepare``; removed when the child is stopped.
+        temporary: the child's folder for temporary files; removed as well.
         env: the child's environment.
     """
 
-    def __init__(self, folder: ChildFolder, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: ChildFolder, temporary: str, env: Mapping[str, str]) -> None:
         self.folder = folder
+        self._temporary = temporary
         self._guard = subprocess.Popen(
-            [sys.executable, "-P", "-m", "spark_strategy.spark.guard", str(folder.path)],
+            [sys.executable, "-P", "-m", "spark_strategy.spark.guard", str(folder.path), temporary],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -83,9 +88,9 @@ class Child:
         return self._guard.stdout
 
     @property
-    def guard_alive(self) -> bool:
-        """Whether the guard still watches."""
-        return self._guard.poll() is None
+    def guard_code(self) -> int | None:
+        """How the guard ended, as ``Popen.returncode``; None while it watches, as it should."""
+        return self._guard.poll()
 
     def frozen_since(self) -> float | None:
         """When the child was first seen stopped (SIGSTOP), in seconds since the epoch."""
@@ -118,8 +123,18 @@ class Child:
         try:
             self._guard.wait(_GUARD_END_S)
         except subprocess.TimeoutExpired:
-            self._guard.kill()
-            self._guard.wait()
+            self._end_without_guard()
+        # The guard did this, unless it was killed.
+        for place in (self.folder.path, self._temporary):
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _end_without_guard(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self._guard.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self._guard.kill()
+        self._guard.wait()
 
 
 def new_folder(parent: str) -> ChildFolder:

@@ -73,6 +73,8 @@ class Hub:
     def _hear(self, rank: int, state: State) -> None:
         now = time.monotonic()
         with self._lock:
+            for one in range(self._ranks):  # whoever never comes counts from the first word
+                self._heard.setdefault(one, now)
             self._heard[rank] = now
             self._states[rank] = state
             verdict = decide(self._states, self._ranks)

@@ -1,10 +1,10 @@
 """Stands between a Spark task and its child process; ends the whole tree when either ends.
 
-Run as ``python -m spark_strategy.spark.guard FOLDER`` in a session of its own, with a pipe
-from the Spark task as standard input. Nothing is ever written to that pipe: its end is the
+Run as ``python -m spark_strategy.spark.guard FOLDER TEMPORARY`` in a session of its own, with
+a pipe from the Spark task as standard input. Nothing is ever written to that pipe: its end is the
 message. The kernel closes it in every case, also when the task's Python is killed with
 SIGKILL, so this small process, which imports nothing heavy and runs no user code, can still
-end the child's tree and remove the folder. The child in turn dies with the guard (Linux
+end the child's tree and remove both folders. The child in turn dies with the guard (Linux
 parent-death signal), and orphans of the child come back to the guard (child subreaper).
 """
 
@@ -34,24 +34,31 @@ _POLL_S: Final = 0.02
 _TERMINATE_S: Final = 0.5
 
 
-def main(path: str) -> None:
+def main(path: str, temporary: str) -> None:
     """Start the child, report its end, clean up when the task closes the pipe."""
     folder = ChildFolder(Path(path))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        _watch(folder, _start(folder))
+    finally:
+        _end_tree()
+        for place in (path, temporary):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _start(folder: ChildFolder) -> int:
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "spark_strategy.worker.entry", path],
+        [sys.executable, "-P", "-m", "spark_strategy.worker.entry", str(folder.path)],
         stdin=subprocess.DEVNULL,
         preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
     )
     folder.write_pid(child.pid)
-    # The child holds the output now; were it held here too, the task would wait for both.
+    # The child holds the output now; held here too, it would not end with the child.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
-    try:
-        _watch(folder, child.pid)
-    finally:
-        _end_tree()
-        shutil.rmtree(path, ignore_errors=True)
+    os.dup2(null, 2)
+    os.close(null)
+    return child.pid
 
 
 def _watch(folder: ChildFolder, pid: int) -> None:
@@ -61,7 +68,10 @@ def _watch(folder: ChildFolder, pid: int) -> None:
         if not ended and (end := _reaped(pid)):
             ended = True
             _end_tree()
-            folder.write_exit(end)
+            try:
+                folder.write_exit(end)
+            except OSError:
+                return  # a full disk; the task takes the guard's own end for a sign
 
 
 def _pipe_closed(timeout_s: float) -> bool:
@@ -101,4 +111,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from spark_strategy.errors import RendezvousError
 from spark_strategy.spark.capacity import is_connect
 from spark_strategy.spark.rendezvous import reserve
 from spark_strategy.spark.wire import Line, Listener
@@ -23,7 +24,7 @@ class OutputListener:
     """Hands each line, with its task in front, to a function; knows who has arrived.
 
     Args:
-        address: ``host`` that executors reach the driver by.
+        host: how executors reach the driver.
         secret: the run's secret.
         show: called with one line at a time, never from two threads at once.
         port_range: ports to listen on; None for any.
@@ -33,12 +34,14 @@ class OutputListener:
         self,
         host: str,
         secret: bytes,
-        show: Callable[[str], None] | None,
+        show: Callable[[str], None],
         *,
         port_range: tuple[int, int] | None,
     ) -> None:
-        self._show = show
+        self._show: Callable[[str], None] | None = show
         self._lock = threading.Lock()
+        # Apart from the other lock: a function that blocks must not block the run's deadlines.
+        self._showing = threading.Lock()
         self._open = 0
         self._hosts: dict[str, str] = {}
         self._drained = threading.Condition(self._lock)
@@ -71,9 +74,9 @@ class OutputListener:
                 self._drained.notify_all()
 
     def _print(self, text: str) -> None:
-        if self._show is None:
-            return
-        with self._lock:
+        with self._showing:
+            if self._show is None:
+                return
             try:
                 self._show(text)
             # The user's function, or a notebook's closed stream: output is not worth a run.
@@ -89,12 +92,14 @@ def listen(
     *,
     port_range: tuple[int, int] | None,
 ) -> OutputListener | None:
-    """A listener where executors can reach the driver; None, said once, where they cannot."""
+    """A listener where output is wanted and can come; where it cannot, None, said once."""
+    if show is None:
+        return None
     if is_connect(spark):
-        _log.info("Spark Connect: the ranks' output is in the executors' logs only")
+        _log.warning("Spark Connect: the ranks' output is in the executors' logs only")
         return None
     host = spark.sparkContext.getConf().get("spark.driver.host") or socket.getfqdn()
-    with suppress(OSError):
+    with suppress(OSError, RendezvousError):
         return OutputListener(host, secret, show, port_range=port_range)
     _log.warning("No port to listen on: the ranks' output is in the executors' logs only")
     return None

@@ -130,7 +130,11 @@ class Relay:
         if not lines:
             return
         if self._log is not None:
-            _write_all(self._log, b"".join(b"%s%s\n" % (self._prefix, line) for line in lines))
+            text = b"".join(b"%s%s\n" % (self._prefix, line) for line in lines)
+            try:
+                _write_all(self._log, text)
+            except OSError:  # a closed log must not block the child's output
+                self._log = None
         for line in lines:
             shown = _shown(line)
             self._tail.append(shown[:2000])

@@ -11,8 +11,11 @@ the whole attempt: a restarted TensorFlow server finds its port free.
 from __future__ import annotations
 
 import ipaddress
+import queue
 import random
 import socket
+import threading
+from collections.abc import Callable
 from typing import Protocol
 
 import psutil
@@ -49,7 +52,8 @@ def reserve(port_range: tuple[int, int] | None) -> socket.socket:
             continue
     raise RendezvousError(
         f"Every port from {first} to {last} is taken on {socket.gethostname()}. "
-        "port_range must hold two ports for each rank that can run on one host."
+        "On each host port_range needs a port for every rank and two more (hub, driver); a port "
+        "that a run has used rests for a minute (TCP's TIME_WAIT), so give it several times that."
     )
 
 
@@ -97,17 +101,55 @@ def _in_subnet(found: dict[str, list[str]], subnet: str) -> list[str]:
 
 
 def gather(
-    barrier: AllGather, topology: Topology, fence: Fence, arrival: Arrival
+    barrier: AllGather,
+    topology: Topology,
+    fence: Fence,
+    arrival: Arrival,
+    *,
+    timeout_s: float,
 ) -> tuple[Cluster | None, tuple[Arrival, ...]]:
     """Bring ``arrival``, learn everyone's.
+
+    Args:
+        barrier: the task's barrier context.
+        topology: who is expected.
+        fence: this run and attempt.
+        arrival: this rank.
+        timeout_s: seconds to wait for the others. Spark's own limit,
+            ``spark.barrier.sync.timeout``, is a year by default.
 
     Returns:
         The cluster, or None if some rank refused; and all arrivals in rank order.
 
     Raises:
-        RendezvousError: a task of another run or attempt was there.
+        RendezvousError: a rank did not come in time, or a task of another run or attempt did.
     """
-    arrivals = tuple(Arrival.from_json(text) for text in barrier.allGather(arrival.to_json()))
+    texts = _within(timeout_s, lambda: barrier.allGather(arrival.to_json()))
+    arrivals = tuple(map(Arrival.from_json, texts))
     if any(one.refusal for one in arrivals):
         return None, arrivals
     return form(topology.tasks, fence, arrivals), arrivals
+
+
+def _within(timeout_s: float, call: Callable[[], list[str]]) -> list[str]:
+    """What ``call`` returns; it cannot be interrupted, only left behind in its thread."""
+    answers: queue.Queue[list[str] | Exception] = queue.Queue()
+
+    def run() -> None:
+        try:
+            answers.put(call())
+        # Whatever Spark raises belongs to the waiting thread.
+        except Exception as error:  # noqa: BLE001
+            answers.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        raise RendezvousError(
+            f"waited {timeout_s:g} s for the other ranks' tasks, and not all of them came: one "
+            "hangs before it could say where it listens. Look at the executors' logs."
+        ) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from spark_strategy.spark.capacity import is_connect, is_local
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# Two runs may start at once; the attribute below is the session's, not the run's.
+_PYTHON_EXEC: Final = threading.Lock()
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +27,7 @@ def active_or_local(tasks: int) -> SparkSession:
     Args:
         tasks: slots that a new local session must have.
     """
-    from pyspark import SparkConf, SparkContext
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()
@@ -31,7 +35,7 @@ def active_or_local(tasks: int) -> SparkSession:
         return active
     running = SparkContext._active_spark_context is not None  # noqa: SLF001 - as PySpark's builder
     configured = running or "SPARK_REMOTE" in os.environ
-    if configured or "PYSPARK_GATEWAY_PORT" in os.environ or SparkConf().contains("spark.master"):
+    if configured or _submitted_master() != "local[*]":
         return SparkSession.builder.getOrCreate()
     master = f"local[{tasks}]"
     _log.info("No active SparkSession: starting one on %s", master)
@@ -41,6 +45,17 @@ def active_or_local(tasks: int) -> SparkSession:
         .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()
     )
+
+
+def _submitted_master() -> str:
+    """The master that spark-submit, PYSPARK_SUBMIT_ARGS or spark-defaults.conf names.
+
+    Starts the JVM, which reads them all; ``local[*]`` is what Spark says when none does.
+    """
+    from pyspark import SparkConf, SparkContext
+
+    SparkContext._ensure_initialized()  # noqa: SLF001 - the builder's own first step
+    return SparkConf().get("spark.master") or "local[*]"
 
 
 @contextmanager
@@ -55,8 +70,9 @@ def own_python(spark: SparkSession) -> Iterator[None]:
         yield
         return
     context = spark.sparkContext
-    before, context.pythonExec = context.pythonExec, sys.executable
-    try:
-        yield
-    finally:
-        context.pythonExec = before
+    with _PYTHON_EXEC:
+        before, context.pythonExec = context.pythonExec, sys.executable
+        try:
+            yield
+        finally:
+            context.pythonExec = before

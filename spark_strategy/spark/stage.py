@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SCHEMA: Final = "rank long, report string, payload binary"
+_CHOOSE_PYTHON: Final = (
+    "Choose the executors' Python with spark.pyspark.python or PYSPARK_PYTHON, set before the "
+    "session starts."
+)
 
 
 class Stage:
@@ -45,11 +49,15 @@ class Stage:
         self._progress: ConnectProgress | None = None
         self._started = False
         self._thread = threading.Thread(target=_inheriting(spark, self._run), daemon=True)
+
+    def start(self) -> None:
+        """Submit it."""
         self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
         """Whether the stage has ended, after at most ``timeout_s`` seconds."""
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     @property
@@ -133,35 +141,42 @@ def _body(order: TaskOrder) -> Any:
 
 def translate(error: BaseException) -> errors.SparkStrategyError:
     """What Spark's own failure of a barrier stage means to the user."""
+    if isinstance(error, ImportError):
+        return errors.PlanError(f"The driver's own Python cannot run this: {error}")
     text = str(error)
-    if missing := re.search(r"No module named '([\w.]+)'", text):
-        return errors.ExecutorEnvironmentError(
-            f"The executors' Python has no module {missing[1]!r}. Install spark_strategy and its "
-            "dependencies there, and choose that Python with spark.pyspark.python or "
-            "PYSPARK_PYTHON, set before the session starts."
-        )
-    if "PYTHON_VERSION_MISMATCH" in text:
-        line = next(line for line in text.splitlines() if "PYTHON_VERSION_MISMATCH" in line)
-        return errors.ExecutorEnvironmentError(
-            f"{line.strip()} Choose the executors' Python with spark.pyspark.python or "
-            "PYSPARK_PYTHON, set before the session starts."
-        )
-    if "spark.driver.maxResultSize" in text:
-        return errors.ResultError(
-            "The ranks' values together exceed spark.driver.maxResultSize. Return less (save "
-            "models with get_context().save(...)), or start the session with a higher limit."
-        )
-    if "ExecutorLostFailure" in text or "executor lost" in text.lower():
-        return errors.ExecutorLostError(_lost(text))
-    if re.search(r"(barrier|Barrier).*(slots|dynamic resource)", text):
-        return errors.CapacityError(_first_line(text))
+    for pattern, meaning in _MEANINGS:
+        if match := re.search(pattern, text):
+            return meaning(text, match)
     return errors.WorkerError(f"Spark ended the stage: {_reason(text)}")
 
 
-def _lost(text: str) -> str:
+def _missing(_: str, match: re.Match[str]) -> errors.SparkStrategyError:
+    return errors.ExecutorEnvironmentError(
+        f"The executors' Python has no module {match[1]!r}. Install spark_strategy and its "
+        f"dependencies there. {_CHOOSE_PYTHON}"
+    )
+
+
+def _mismatch(_: str, match: re.Match[str]) -> errors.SparkStrategyError:
+    return errors.ExecutorEnvironmentError(f"{match[0].strip()} {_CHOOSE_PYTHON}")
+
+
+def _too_large(_: str, match: re.Match[str]) -> errors.SparkStrategyError:
+    return errors.ResultError(
+        f"The ranks' values together are too large for Spark ({match[0]}). Return less (save "
+        "models with get_context().save(...)), or raise spark.driver.maxResultSize, "
+        "spark.driver.memory and spark.executor.memory."
+    )
+
+
+def _no_capacity(text: str, _: re.Match[str]) -> errors.SparkStrategyError:
+    return errors.CapacityError(_first_line(text))
+
+
+def _lost(text: str, _: re.Match[str]) -> errors.SparkStrategyError:
     rank = re.search(r"ResultTask\(\d+, (\d+)\)", text)
     why = re.search(r"ExecutorLostFailure[^\n]*", text)
-    return (
+    return errors.ExecutorLostError(
         f"Spark lost the executor of rank {rank[1] if rank else '?'}: "
         f"{why[0] if why else _first_line(text)}\nIf nobody stopped it, memory is the usual "
         "suspect (exit code 137): see the executor's log and spark.executor.memoryOverhead."
@@ -175,3 +190,13 @@ def _reason(text: str) -> str:
 
 def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+
+
+# The first pattern found in Spark's text says what it means.
+_MEANINGS: Final = (
+    (r"No module named '([\w.]+)'", _missing),
+    (r"[^\n]*PYTHON_VERSION_MISMATCH[^\n]*", _mismatch),
+    (r"spark\.driver\.maxResultSize|Java heap space|OutOfMemoryError", _too_large),
+    (r"ExecutorLostFailure|[Ee]xecutor lost", _lost),
+    (r"[Bb]arrier.*(slots|dynamic resource)", _no_capacity),
+)

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from spark_strategy.folder import Exit
 from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings
 from spark_strategy.plan import Orders
 from spark_strategy.spark.child import Child
@@ -60,7 +59,9 @@ class Supervisor:
             if not finished and self._folder.succeeded:
                 finished = True
                 self._seat.report(State.FINISHED)
-            if not finished and (failure := self._own_end() or self._overdue()):
+            # A child that ends before it is released is a failure, also after its value.
+            failure = self._own_end() or (None if finished else self._overdue())
+            if failure:
                 self._seat.report(State.FAILED)
                 return failure
             if time.monotonic() >= next_look:
@@ -100,9 +101,11 @@ class Supervisor:
         """The failure behind the end of the child's process, if it has ended."""
         end = self._folder.read_exit()
         if end is None:
-            if self._child.guard_alive:
+            guard = self._child.guard_code
+            if guard is None:
                 return None
-            end = self._folder.read_exit() or Exit(-signal.SIGKILL, 0, time.time())
+            what = f"lost the guard of its process, which ended with code {guard} (a full disk?)"
+            return self._failure(Reason.EXITED if guard >= 0 else Reason.KILLED, what)
         self._relay.join(1.0)
         if said := self._folder.read_failure():
             failure, error = said

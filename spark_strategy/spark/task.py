@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
@@ -28,7 +30,7 @@ from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.wire import connect
 from spark_strategy.topology import Topology
 
-# What both ends of the stage agree on, column for column: Arrow checks it.
+# The driver declares the same columns to Spark (``stage.py``); Arrow compares the two.
 SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())])
 _CONNECT_S: Final = 10.0
 _DRAIN_S: Final = 5.0
@@ -54,8 +56,8 @@ class TaskOrder:
     topology: Topology
     orders: Orders
     fence: Fence
-    secret: bytes
-    function: bytes
+    secret: bytes = field(repr=False)
+    function: bytes = field(repr=False)
     driver: Versions
     submitted: float
     output_address: str
@@ -90,10 +92,16 @@ class _Rank:
         with ExitStack() as held:
             try:
                 station = self._station(held)
-            except SparkStrategyError as error:
-                self._gather(Arrival(self._rank, self._order.fence, "", refusal=str(error)))
-                return self._failure(_reason(error), str(error))
+            except (SparkStrategyError, OSError) as error:
+                return self._refuse(error)
             return self._take_part(held, *station)
+
+    def _refuse(self, error: Exception) -> Failure:
+        """Tell the others that this rank cannot take part, instead of letting them wait."""
+        with suppress(RendezvousError):
+            self._gather(Arrival(self._rank, self._order.fence, "", refusal=str(error)))
+        known = isinstance(error, SparkStrategyError)
+        return self._failure(_reason(error), str(error) if known else f"could not start: {error}")
 
     def _station(self, held: ExitStack) -> tuple[Arrival, Child]:
         """Reserve what is needed and start the child, which imports meanwhile."""
@@ -111,14 +119,17 @@ class _Rank:
             hub = rendezvous.reserve(orders.port_range)
             control = f"{host}:{hub.getsockname()[1]}"
             held.callback(open_hub(hub, order.secret, len(order.topology.tasks)).close)
-        child = self._start_child(devices)
-        held.callback(child.stop)
+        child = self._start_child(held, devices)
         address = f"{host}:{own.getsockname()[1]}"
         return Arrival(self._rank, order.fence, address, control), child
 
-    def _start_child(self, devices: tuple[str, ...] | None) -> Child:
+    def _start_child(self, held: ExitStack, devices: tuple[str, ...] | None) -> Child:
         order = self._order
         folder = new_folder(SparkFiles.getRootDirectory())
+        # Not below it: Unix sockets in TMPDIR (multiprocessing) take 107 bytes of path at most.
+        temporary = tempfile.mkdtemp(prefix="spark_strategy-")
+        held.callback(shutil.rmtree, folder.path, ignore_errors=True)
+        held.callback(shutil.rmtree, temporary, ignore_errors=True)
         folder.prepare(
             ChildOrder(
                 topology=order.topology,
@@ -131,9 +142,7 @@ class _Rank:
             ),
             order.function,
         )
-        # Killed children leave temporary files; there, they go with the folder.
-        scratch = {"TMPDIR": str(folder.scratch_path)}
-        settings = scratch | child_settings(order.orders, devices)
+        settings = {"TMPDIR": temporary} | child_settings(order.orders, devices)
         own_path = [folder for folder in sys.path if folder]
         env = environment(
             os.environ,
@@ -141,7 +150,9 @@ class _Rank:
             cpus=self._barrier.cpus(),
             settings=settings,
         )
-        return Child(folder, env)
+        child = Child(folder, temporary, env)
+        held.callback(child.stop)
+        return child
 
     def _take_part(self, held: ExitStack, arrival: Arrival, child: Child) -> Outcome:
         relay = Relay(
@@ -173,7 +184,13 @@ class _Rank:
 
     def _gather(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
         order = self._order
-        return rendezvous.gather(self._barrier, order.topology, order.fence, arrival)
+        return rendezvous.gather(
+            self._barrier,
+            order.topology,
+            order.fence,
+            arrival,
+            timeout_s=order.orders.start_timeout_s,
+        )
 
     def _driver_output(self, held: ExitStack) -> DriverOutput:
         """The live line to the driver; without one, output goes to the executor's log only."""
@@ -200,5 +217,5 @@ def child_settings(orders: Orders, devices: tuple[str, ...] | None) -> dict[str,
     return settings | gpus.environment(devices)
 
 
-def _reason(error: SparkStrategyError) -> Reason:
+def _reason(error: Exception) -> Reason:
     return Reason.RENDEZVOUS if isinstance(error, RendezvousError) else Reason.ENVIRONMENT

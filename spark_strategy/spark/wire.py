@@ -15,8 +15,9 @@ import hmac
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from spark_strategy.errors import RendezvousError
@@ -24,6 +25,10 @@ from spark_strategy.errors import RendezvousError
 MAX_LINE_BYTES: Final = 64 * 1024
 _HANDSHAKE_S: Final = 10.0
 _CHALLENGE_BYTES: Final = 32
+_PROOF_BYTES: Final = 32
+# Connections that have not proved themselves yet; the next ones wait in the kernel.
+_STRANGERS: Final = 64
+_RETRY_S: Final = 0.05
 
 
 def new_secret() -> bytes:
@@ -80,6 +85,8 @@ class Listener:
         self._serve = serve
         self._lines: set[Line] = set()
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._strangers = threading.BoundedSemaphore(_STRANGERS)
         sock.listen(512)
         threading.Thread(target=self._accept, daemon=True, name="spark_strategy-accept").start()
 
@@ -90,6 +97,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening and end every connection."""
+        self._closed.set()
         # Wakes accept() on Linux; macOS refuses it for listening sockets, close() wakes it there.
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -100,40 +108,46 @@ class Listener:
             line.close()
 
     def _accept(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 sock, _ = self._socket.accept()
-            except OSError:
-                return
+            except OSError:  # closed; or out of descriptors for a moment, accept(2) goes on
+                self._closed.wait(_RETRY_S)
+                continue
+            if not self._strangers.acquire(timeout=_HANDSHAKE_S):
+                sock.close()
+                continue
             threading.Thread(
                 target=self._welcome, args=(sock,), daemon=True, name="spark_strategy-line"
             ).start()
 
     def _welcome(self, sock: socket.socket) -> None:
-        with sock:
-            sock.settimeout(_HANDSHAKE_S)
+        with sock, suppress(OSError):
             try:
                 who = self._authenticated(sock)
-                if who is None:
-                    return
-                sock.settimeout(None)
-                line = Line(sock)
-                with self._lock:
-                    self._lines.add(line)
-                try:
-                    self._serve(who, line)
-                finally:
-                    with self._lock:
-                        self._lines.discard(line)
-            except OSError:
+            finally:
+                self._strangers.release()
+            if who is None:
                 return
+            sock.settimeout(None)
+            line = Line(sock)
+            with self._lock:
+                self._lines.add(line)
+            try:
+                if not self._closed.is_set():
+                    self._serve(who, line)
+            finally:
+                with self._lock:
+                    self._lines.discard(line)
 
     def _authenticated(self, sock: socket.socket) -> str | None:
+        deadline = time.monotonic() + _HANDSHAKE_S
         challenge = secrets.token_bytes(_CHALLENGE_BYTES)
+        sock.settimeout(_HANDSHAKE_S)
         sock.sendall(challenge)
-        proof = _exactly(sock, 32)
-        length = _exactly(sock, 1)
-        who = _exactly(sock, length[0])
+        proof = _exactly(sock, _PROOF_BYTES, deadline)
+        length = _exactly(sock, 1, deadline)
+        who = _exactly(sock, length[0], deadline)
         if not hmac.compare_digest(proof, _proof(self._secret, challenge, who)):
             return None
         sock.sendall(_proof(self._secret, proof, b"welcome"))
@@ -154,17 +168,21 @@ def connect(address: str, secret: bytes, who: str, *, timeout_s: float) -> Line:
     """
     host, _, port = address.rpartition(":")
     name = who.encode()
-    try:
-        sock = socket.create_connection((host, int(port)), timeout=timeout_s)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        challenge = _exactly(sock, _CHALLENGE_BYTES)
-        proof = _proof(secret, challenge, name)
-        sock.sendall(proof + bytes([len(name)]) + name)
-        if not hmac.compare_digest(_exactly(sock, 32), _proof(secret, proof, b"welcome")):
-            raise ConnectionError("whoever listens there does not know this run's secret")
-        sock.settimeout(None)
-    except OSError as error:
-        raise RendezvousError(f"could not reach {address} as {who}: {error}") from error
+    deadline = time.monotonic() + timeout_s
+    with ExitStack() as undo:
+        try:
+            sock = socket.create_connection((host, int(port)), timeout=timeout_s)
+            undo.callback(sock.close)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            proof = _proof(secret, _exactly(sock, _CHALLENGE_BYTES, deadline), name)
+            sock.sendall(proof + bytes([len(name)]) + name)
+            welcome = _exactly(sock, _PROOF_BYTES, deadline)
+            if not hmac.compare_digest(welcome, _proof(secret, proof, b"welcome")):
+                raise ConnectionError("whoever listens there does not know this run's secret")
+            sock.settimeout(None)
+        except OSError as error:
+            raise RendezvousError(f"could not reach {address} as {who}: {error}") from error
+        undo.pop_all()
     return Line(sock)
 
 
@@ -172,9 +190,11 @@ def _proof(secret: bytes, challenge: bytes, who: bytes) -> bytes:
     return hmac.digest(secret, challenge + who, "sha256")
 
 
-def _exactly(sock: socket.socket, count: int) -> bytes:
+def _exactly(sock: socket.socket, count: int, deadline: float) -> bytes:
+    """``count`` bytes, however slowly they drip, before ``deadline`` (monotonic seconds)."""
     received = b""
     while len(received) < count:
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
         chunk = sock.recv(count - len(received))
         if not chunk:
             raise ConnectionError("the other end closed during the handshake")

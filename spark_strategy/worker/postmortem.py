@@ -19,6 +19,7 @@ _OURS: Final = str(Path(__file__).parent)
 
 _REASONS: Final[dict[type[BaseException], Reason]] = {
     errors.ResultError: Reason.UNPICKLABLE,
+    errors.UnsupportedKerasError: Reason.KERAS,
     errors.ExecutorEnvironmentError: Reason.ENVIRONMENT,
     errors.RendezvousError: Reason.RENDEZVOUS,
     SystemExit: Reason.EXITED,
@@ -62,7 +63,10 @@ def _message(error: BaseException) -> str:
         return f"called sys.exit({error.code!r}) inside the train function"
     if isinstance(error, errors.SparkStrategyError):
         return str(error)
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001 - the user's __str__ is no reason to lose the failure
+        lines = []
     text = f": {lines[0]}" if lines else ""
     return f"raised {type(error).__qualname__}{text}"
 

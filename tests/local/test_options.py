@@ -57,7 +57,7 @@ def test_an_interface_that_a_host_lacks_is_named_with_those_it_has() -> None:
 
 def test_a_port_range_that_is_too_small_is_named() -> None:
     """One port cannot serve two ranks, a hub and the driver."""
-    with pytest.raises(RendezvousError, match="two ports for each rank"):
+    with pytest.raises(RendezvousError, match="a port for every rank and two more"):
         Launcher(MultiWorker(2), logs=None, port_range=(42130, 42131)).run(addresses)
 
 

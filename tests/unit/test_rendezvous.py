@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_a_port_range_is_used_up_and_then_refused() -> None:
         first = probe.getsockname()[1]
     held = []
     try:
-        with pytest.raises(RendezvousError, match="two ports for each rank"):
+        with pytest.raises(RendezvousError, match="a port for every rank and two more"):
             held.extend(reserve((first, first + 2)) for _ in range(4))
     finally:
         for sock in held:
@@ -88,7 +89,7 @@ def test_a_refusal_leaves_every_rank_without_a_cluster() -> None:
     other = Arrival(1, FENCE, "", refusal="has no tensorflow")
 
     cluster, arrivals = gather(
-        Gathered(other), MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1", "h:2")
+        Gathered(other), MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1", "h:2"), timeout_s=5
     )
 
     assert cluster is None
@@ -97,7 +98,21 @@ def test_a_refusal_leaves_every_rank_without_a_cluster() -> None:
 
 def test_a_task_of_an_earlier_attempt_is_refused() -> None:
     """The fence holds at the rendezvous too."""
-    late = Arrival(1, Fence("run", 0), "h:3")
+    late, fence = Arrival(1, Fence("run", 0), "h:3"), Fence("run", 1)
 
     with pytest.raises(RendezvousError, match="cannot join"):
-        gather(Gathered(late), MultiWorker(2), Fence("run", 1), Arrival(0, Fence("run", 1), "h:1"))
+        gather(Gathered(late), MultiWorker(2), fence, Arrival(0, fence, "h:1"), timeout_s=5)
+
+
+def test_a_task_that_never_comes_ends_the_wait() -> None:
+    """Spark's own limit is a year."""
+    never = threading.Event()
+
+    class Stuck:
+        def allGather(self, message: str = "") -> list[str]:  # noqa: N802 - Spark's name
+            never.wait(30)
+            return [message]
+
+    with pytest.raises(RendezvousError, match=r"waited 0\.1 s for the other ranks"):
+        gather(Stuck(), MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1"), timeout_s=0.1)
+    never.set()
