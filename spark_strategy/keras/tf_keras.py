@@ -20,6 +20,7 @@ def adapt(keras: ModuleType, place: Place) -> None:
     """Makes saves, callbacks and progress those of one of several ranks."""
     _adapt_saving(place)
     _adapt_callbacks(keras.callbacks, place)
+    _adapt_restore()
     _adapt_training(place)
 
 
@@ -58,6 +59,24 @@ def _adapt_callbacks(callbacks: ModuleType, place: Place) -> None:
     into_scratch(callbacks.BackupAndRestore, "backup_dir", place)
     before(callbacks.CallbackList, "on_epoch_end", local_reads.equalize)
     before(callbacks.CallbackList, "on_test_begin", local_reads.equalize)
+
+
+def _adapt_restore() -> None:
+    """Creates the checkpoint's counter everywhere.
+
+    Only a rank that finds a backup would, and every new variable is broadcast to all ranks.
+    """
+    from tf_keras.src.distribute import worker_training_state
+
+    state = worker_training_state.WorkerTrainingState
+    restore = state.restore
+
+    @functools.wraps(restore)
+    def restore_alike(self: Any) -> Any:
+        _ = self.read_checkpoint_manager.checkpoint.save_counter  # reading it creates it
+        return restore(self)
+
+    state.restore = restore_alike
 
 
 def _adapt_training(place: Place) -> None:

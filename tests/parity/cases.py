@@ -102,15 +102,17 @@ def rows_seen(env: Env) -> Any:
 
 
 def train_presharded(env: Env) -> Any:
-    """Auto-sharding off: every rank's pipeline holds its own rows only."""
+    """Auto-sharding off: every rank's pipeline holds its own rows, in batches of its own size."""
     task = models.classifier(env)
     x, y = task.x, task.y
+    batch = BATCH
     if env.rank is not None:
+        batch = BATCH // 2
         half = np.arange(models.ROWS).reshape(-1, 2, BATCH // 2)[:, env.rank].ravel()
         x, y = x[half], y[half]
     options = env.tf.data.Options()
     options.experimental_distribute.auto_shard_policy = env.tf.data.experimental.AutoShardPolicy.OFF
-    data = env.tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH).with_options(options)
+    data = env.tf.data.Dataset.from_tensor_slices((x, y)).batch(batch).with_options(options)
     return report(task.model, task.model.fit(data, epochs=2, verbose=0))
 
 
@@ -125,7 +127,8 @@ def mixed_precision(env: Env, policy: str, overflow: bool) -> Any:
     history = task.model.fit(data, epochs=1, verbose=0)
     found = report(task.model, history)
     if policy == "mixed_float16":
-        scale = task.model.optimizer.dynamic_scale
+        optimizer = task.model.optimizer
+        scale = optimizer.dynamic_scale if env.is_keras3 else optimizer.loss_scale
         found["scale"] = float(scale.numpy())
     return found
 

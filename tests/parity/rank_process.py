@@ -53,6 +53,11 @@ class Env:
 
         context.context()._seed = None
 
+    @property
+    def is_keras3(self) -> bool:
+        """Whether this is Keras 3 and not tf_keras."""
+        return bool(self.keras.__name__ == "keras")
+
     def path(self, name: str) -> str:
         """A path that means the same file on both ranks and another one in the single process."""
         where = self.folder / ("single" if self.rank is None else "ranks")
