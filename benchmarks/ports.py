@@ -20,7 +20,7 @@ import report
 
 from spark_strategy.spark import rendezvous
 
-_BATCH = 40
+_BATCH = 100
 
 
 class Starter:
