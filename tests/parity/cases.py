@@ -101,19 +101,30 @@ def rows_seen(env: Env) -> Any:
     return model.counts.numpy()
 
 
-def train_presharded(env: Env) -> Any:
-    """Auto-sharding off: every rank's pipeline holds its own rows, in batches of its own size."""
+def train_presharded(env: Env, way: str) -> Any:
+    """Every rank's pipeline holds its own rows only.
+
+    Args:
+        env: the process.
+        way: "OFF", auto-sharding off; or "function", ``distribute_datasets_from_function``.
+    """
     task = models.classifier(env)
     x, y = task.x, task.y
-    batch = BATCH
     if env.rank is not None:
-        batch = BATCH // 2
         half = np.arange(models.ROWS).reshape(-1, 2, BATCH // 2)[:, env.rank].ravel()
         x, y = x[half], y[half]
     options = env.tf.data.Options()
     options.experimental_distribute.auto_shard_policy = env.tf.data.experimental.AutoShardPolicy.OFF
-    data = env.tf.data.Dataset.from_tensor_slices((x, y)).batch(batch).with_options(options)
-    return report(task.model, task.model.fit(data, epochs=2, verbose=0))
+    rows = env.tf.data.Dataset.from_tensor_slices((x, y)).with_options(options)
+    fit: dict[str, Any] = {}
+    if way == "OFF" or env.rank is None:
+        data = rows.batch(BATCH)
+    else:
+        local = rows.batch(BATCH // 2)
+        if not env.is_keras3:  # it does not ask such a dataset for its size
+            local, fit = local.repeat(), {"steps_per_epoch": models.ROWS // BATCH}
+        data = env.strategy.distribute_datasets_from_function(lambda _context: local)
+    return report(task.model, task.model.fit(data, epochs=2, verbose=0, **fit))
 
 
 def mixed_precision(env: Env, policy: str, overflow: bool) -> Any:

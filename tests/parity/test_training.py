@@ -72,9 +72,20 @@ def test_arrays_shuffled_without_a_seed_are_seen_once(pools: Any, keras3: str) -
     assert_equal(np.ones(models.ROWS), sum(outcome.ranks))
 
 
-def test_presharded_data_with_auto_sharding_off(pools: Any, flavour: str) -> None:
+def test_presharded_data_by_function(pools: Any, flavour: str) -> None:
     """Pipelines that hold a rank's rows already train like one process on their union."""
-    assert_parity(pools.run(flavour, cases.train_presharded))
+    assert_parity(pools.run(flavour, cases.train_presharded, "function"))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Keras counts the steps of an epoch before TensorFlow splits the batches, which with "
+    "AutoShardPolicy.OFF makes more of them: the rest of each rank's rows is never read "
+    "(epoch_iterator.py, tf_keras data_adapter.py)",
+)
+def test_presharded_data_with_auto_sharding_off(pools: Any, flavour: str) -> None:
+    """Would have to train on all rows; upstream reads half of them on two workers."""
+    assert_parity(pools.run(flavour, cases.train_presharded, "OFF"))
 
 
 def test_predict_returns_every_row_in_order_on_every_rank(pools: Any, flavour: str) -> None:
