@@ -63,7 +63,7 @@ class Program:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - pytest runs no threads
             )
 
     @property
