@@ -34,6 +34,8 @@ _DRAIN_S: Final = 2.0
 # The ranks keep the deadlines themselves and report; the driver steps in when they cannot.
 _GRACE_S: Final = 30.0
 _CANCEL_S: Final = 30.0
+# Spark counts a stage's running tasks anew with its executors' heartbeats, every 10 s.
+_STATUS_LAG_S: Final = 11.0
 
 
 class Attempt:
@@ -126,7 +128,7 @@ class Attempt:
 
     def _not_started(self, elapsed_s: float) -> SparkStrategyError | None:
         orders, topology = self._plan.orders, self._plan.topology
-        if elapsed_s > orders.start_timeout_s:
+        if elapsed_s > orders.start_timeout_s + _STATUS_LAG_S:
             return CapacityError(
                 f"No task of {topology} had started when start_timeout_s="
                 f"{orders.start_timeout_s:g} had passed: {self._slots()}. Wait for other work "
