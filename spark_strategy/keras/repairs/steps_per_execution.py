@@ -60,16 +60,20 @@ def _single_step(model: Any, make_function: Any, step_function: Any) -> Any:
 
 
 def _repeated(one_step: Any, several: int) -> Any:
-    """Up to ``several`` steps; only the first may find the data at its end."""
+    """Up to ``several`` steps, and none on the empty batch a distributed iterator ends with."""
     import tensorflow as tf
 
     def steps(iterator: Any) -> Any:
-        outputs = one_step(iterator)
-        for _ in range(several - 1):
-            try:
-                outputs = one_step(iterator)
-            except (StopIteration, tf.errors.OutOfRangeError):
+        if not isinstance(iterator, tf.distribute.DistributedIterator):
+            return one_step(iterator)  # train_on_batch brings its own single batch
+        outputs = None
+        for _ in range(several):
+            batch = iterator.get_next_as_optional()
+            if not batch.has_value():
                 break
+            outputs = one_step([batch.get_value()])
+        if outputs is None:
+            raise StopIteration
         return outputs
 
     return steps
