@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import errors
-from spark_strategy.launcher import Launcher, RunResult, distribute
 from spark_strategy.topology import MultiWorker
-from spark_strategy.worker.context import WorkerContext, get_context
 
 if TYPE_CHECKING:
     from spark_strategy.barrier import join_cluster
+    from spark_strategy.launcher import Launcher, RunResult, distribute
+    from spark_strategy.worker.context import WorkerContext, get_context
     from spark_strategy.worker.resolver import SparkClusterResolver
 
 __all__ = [
@@ -30,7 +30,13 @@ __all__ = [
     "join_cluster",
 ]
 
+# Also what starts a guard and a child imports this package first: they need none of these.
 _LATER: Final = {
+    "Launcher": "spark_strategy.launcher",
+    "RunResult": "spark_strategy.launcher",
+    "WorkerContext": "spark_strategy.worker.context",
+    "distribute": "spark_strategy.launcher",
+    "get_context": "spark_strategy.worker.context",
     "SparkClusterResolver": "spark_strategy.worker.resolver",
     "join_cluster": "spark_strategy.barrier",
 }

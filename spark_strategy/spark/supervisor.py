@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from spark_strategy.folder import Exit
 from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings
 from spark_strategy.plan import Orders
 from spark_strategy.spark.child import Child
@@ -21,6 +22,9 @@ _FREEZE_POLL_S: Final = 0.5
 _OWN_END_S: Final = 0.5
 # Exit handlers and TensorFlow's own tear-down.
 _LEAVE_S: Final = 10.0
+# The same in a child that has failed, with the driver waiting for the news.
+_FAILED_LEAVE_S: Final = 1.0
+_DRAIN_S: Final = 0.3
 _CRASHES: Final = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 )
@@ -79,9 +83,7 @@ class Supervisor:
 
     def _success(self) -> Success:
         self._folder.release()
-        deadline = time.monotonic() + _LEAVE_S
-        while (end := self._folder.read_exit()) is None and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+        end = self._exit_within(_LEAVE_S)
         self._relay.join(1.0)
         timings = Timings(
             schedule_s=self._seen.schedule_s,
@@ -97,17 +99,27 @@ class Supervisor:
             self._folder.read_value(),
         )
 
+    def _exit_within(self, timeout_s: float) -> Exit | None:
+        deadline = time.monotonic() + timeout_s
+        while (end := self._folder.read_exit()) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return end
+
     def _own_end(self) -> Failure | None:
         """The failure behind the end of the child's process, if it has ended."""
-        end = self._folder.read_exit()
+        end, said = self._folder.read_exit(), self._folder.read_failure()
+        if end is None and said:
+            # The peers need not wait for TensorFlow's tear-down and exit handlers.
+            self._seat.report(State.FAILED)
+            end = self._exit_within(_FAILED_LEAVE_S) or Exit(1, 0, said[0].at)
         if end is None:
             guard = self._child.guard_code
             if guard is None:
                 return None
             what = f"lost the guard of its process, which ended with code {guard} (a full disk?)"
             return self._failure(Reason.EXITED if guard >= 0 else Reason.KILLED, what)
-        self._relay.join(1.0)
-        if said := self._folder.read_failure():
+        self._relay.join(_DRAIN_S)
+        if said:
             failure, error = said
             return self._failure(
                 failure.reason,
