@@ -158,7 +158,9 @@ class Site:
 
     def left_by_runs(self) -> list[str]:
         """Guards and children that live, folders and temporary files of runs."""
-        left = [str(path) for path in self.root.rglob("spark_strategy-*")]
+        # os.walk, not rglob: Spark removes folders meanwhile.
+        found = [f"{at}/{name}" for at, names, _ in os.walk(self.root) for name in names]
+        left = [path for path in found if Path(path).name.startswith("spark_strategy-")]
         left += [str(path) for path in (self.root / "tmp").glob("__autograph*")]
         for process in self.processes():
             try:
