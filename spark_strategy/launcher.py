@@ -122,7 +122,7 @@ class Launcher:
     def __post_init__(self) -> None:
         if not isinstance(self.topology, Topology):
             raise PlanError(
-                f"A topology such as MultiWorker(2) is needed first, found {self.topology!r}."
+                f"A topology comes first, as in @distribute(MultiWorker(2)); found {self.topology!r}."
             )
         if self.logs is not None and not callable(self.logs):
             raise PlanError(f"logs is a function of one line, or None; found {self.logs!r}.")

@@ -118,7 +118,7 @@ def test_saving_on_every_rank_leaves_one_complete_artifact(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"topology": 2}, "A topology such as"),
+        ({"topology": 2}, "A topology comes first"),
         ({"logs": "stdout"}, "logs is a function"),
         ({"timeout_s": 0}, "timeout_s"),
     ],
