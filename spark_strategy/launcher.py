@@ -122,7 +122,8 @@ class Launcher:
     def __post_init__(self) -> None:
         if not isinstance(self.topology, Topology):
             raise PlanError(
-                f"A topology comes first, as in @distribute(MultiWorker(2)); found {self.topology!r}."
+                "A topology comes first, as in @distribute(MultiWorker(2)); found "
+                f"{self.topology!r}."
             )
         if self.logs is not None and not callable(self.logs):
             raise PlanError(f"logs is a function of one line, or None; found {self.logs!r}.")
