@@ -281,3 +281,23 @@ def test_plan_is_printable_and_launches_nothing(spark: SparkSession) -> None:
     assert "2 of 2" in text
     assert "60 s" in text
     assert "secret" not in text
+
+
+def test_exit_handlers_and_threads_of_the_function_end_in_peace(tmp_path: Path) -> None:
+    """The child leaves quickly, but not before what the function left to finish has finished."""
+
+    @distribute(MultiWorker(1), logs=None, scope=False)
+    def train(folder: str) -> None:
+        import atexit
+        import time
+
+        def late() -> None:
+            time.sleep(0.5)
+            Path(folder, "thread").touch()
+
+        threading.Thread(target=late).start()
+        atexit.register(lambda: Path(folder, "handler").touch())
+
+    train(str(tmp_path))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["handler", "thread"]
