@@ -40,6 +40,10 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "attempt": ((*PURE, "spark"), ("pyspark",)),
     "barrier": ((*PURE, "spark", "worker"), ("pyspark",)),
     "launcher": ((*PURE, "attempt", "shipping", "spark", "worker"), ("pyspark",)),
+    "ml": (("errors",), ()),
+    "ml.adapt": (("errors", "ml.cells", "ml.tokens"), ("pyspark", "numpy", "tensorflow")),
+    "ml.cells": (("errors",), ("pyspark",)),
+    "ml.tokens": (("errors",), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
     "": (("errors", "topology", "launcher", "barrier", "worker"), ()),
 }
