@@ -14,6 +14,7 @@ ExecutorEnvironmentError whoever owns the executors' Python: packages and versio
 RendezvousError          whoever owns the network: ports, interfaces, late tasks
 WorkerError              the author of the train function, or of its resources
 ResultError              the author of the train function: its value cannot travel
+DataError                whoever prepares the DataFrame: nulls, lengths, values
 ======================== =========================================================
 """
 
@@ -73,3 +74,7 @@ class DeadlineError(WorkerError):
 
 class ResultError(SparkStrategyError):
     """The function succeeded but its value cannot travel to the driver."""
+
+
+class DataError(SparkStrategyError):
+    """The rows of a DataFrame cannot become tensors: nulls, lengths, values."""

@@ -1,0 +1,258 @@
+"""A column of an Arrow batch -> its values in one piece, as its spec says.
+
+Whatever is wrong with a row is found here, and named. Where nothing has to be changed, the values
+are a view of Arrow's own buffer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_strategy.data.columns import ColumnSpec
+from spark_strategy.data.layout import STRING
+from spark_strategy.errors import DataError
+
+Array = npt.NDArray[Any]
+
+_BLANK_STRING: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Strings back to back.
+
+    Attributes:
+        offsets: where each begins, and the end: int64, from 0.
+        data: their bytes.
+    """
+
+    offsets: Array
+    data: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """All rows of a column.
+
+    Attributes:
+        leaf: the values, row after row.
+        counts: for each length that varies, outermost first: how many there are in each row, and
+            then in each of those.
+        unit: values in each of the innermost of those; without counts, in each row.
+    """
+
+    leaf: Array | Texts
+    counts: tuple[Array, ...]
+    unit: int
+
+
+def values_of(batch: pa.RecordBatch, spec: ColumnSpec) -> Values:
+    """The rows of one column.
+
+    Raises:
+        DataError: a row has a null, another length than the spec says, or a number that the
+            dtype cannot hold.
+    """
+    rows = _Rows(spec)
+    leaf = rows.unnested(_column(batch, spec.path))
+    nulls = rows.nulls(leaf)
+    if spec.dtype == STRING:
+        texts = leaf if nulls is None else pc.fill_null(leaf, _text(spec.fill, leaf.type))
+        places, unit = rows.dense(np.arange(len(leaf)), _BLANK_STRING)
+        if unit > 1 or spec.depth:
+            texts = _placed(texts, places, spec)
+        return Values(_texts(texts), rows.varying(), unit)
+    numbers = rows.numbers(leaf, nulls)
+    numbers, unit = rows.dense(numbers, spec.fill if spec.pad is None else spec.pad)
+    return Values(numbers, rows.varying(), unit)
+
+
+class _Rows:
+    """One column on its way; knows the row that a value belongs to."""
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        self._spec = spec
+        self._counts: list[Array] = []
+        self._nulls: list[Array | None] = []
+
+    def unnested(self, array: pa.Array) -> pa.Array:
+        """The innermost values; remembers the lengths of the arrays around them."""
+        for _ in range(self._spec.depth):
+            if _is_list_view(array.type):
+                array = array.cast(pa.large_list(array.type.value_type))
+            nulls = self.nulls(array)
+            counts = pc.list_value_length(array).fill_null(0)
+            self._counts.append(counts.to_numpy(zero_copy_only=False).astype(np.int64))
+            self._nulls.append(nulls)
+            array = array.flatten()
+        return array
+
+    def nulls(self, array: pa.Array) -> Array | None:
+        """Where the nulls are, if there are any and they may be filled."""
+        if not array.null_count:
+            return None
+        nulls: Array = array.is_null().to_numpy(zero_copy_only=False)
+        if self._spec.fill is None:
+            raise self._error(
+                nulls,
+                "is null" if not self._counts else "has a null in its array",
+                "Column(fill=0)" if self._spec.dtype != STRING else "Column(fill='')",
+                "or remove such rows with df.na.drop",
+            )
+        return nulls
+
+    def numbers(self, leaf: pa.Array, nulls: Array | None) -> Array:
+        """Innermost values as the spec's dtype."""
+        values = _buffer(leaf)
+        if nulls is not None:
+            values = values.copy()
+            values[nulls] = 0  # whatever is below a null need not fit the dtype
+        values = self._cast(values, np.dtype(self._spec.dtype).newbyteorder("<"))
+        if nulls is not None:
+            values[nulls] = self._spec.fill
+        return values
+
+    def dense(self, values: Array, blank: Any) -> tuple[Array, int]:
+        """Values with the arrays of fixed length at that length, and how many are in the outermost.
+
+        Args:
+            values: the innermost ones.
+            blank: stands where an array is null or shorter than it is padded to.
+        """
+        unit = 1
+        for level in reversed(range(self._spec.ragged_rank, self._spec.depth)):
+            length = self._spec.lengths[level]
+            assert length is not None, "lengths vary at the front only"
+            counts = self._checked(level, length)
+            if (counts != length).any():
+                whole = np.full((len(counts), length, unit), blank, values.dtype)
+                whole[np.arange(length) < counts[:, None]] = values.reshape(-1, unit)
+                values = whole.reshape(-1)
+            unit *= length
+        return values, unit
+
+    def varying(self) -> tuple[Array, ...]:
+        """The lengths that vary."""
+        return tuple(self._counts[: self._spec.ragged_rank])
+
+    def _checked(self, level: int, length: int) -> Array:
+        """The lengths at one level of arrays, none of them wrong."""
+        counts, nulls = self._counts[level], self._nulls[level]
+        wrong = counts > length if self._spec.pad is not None else counts != length
+        if nulls is not None:
+            wrong &= ~nulls
+        if wrong.any():
+            found = int(counts[wrong.argmax()])
+            advice = "Column(ragged=True)"
+            if self._spec.pad is None:
+                advice += f" or Column(pad=0, shape={self._spec.shape})"
+            del self._counts[level:]
+            raise self._error(
+                wrong,
+                f"has an array of {found}, where {length} make up shape {self._spec.shape}",
+                advice,
+                "or make the arrays alike",
+            )
+        return counts
+
+    def _cast(self, values: Array, dtype: np.dtype[Any]) -> Array:
+        """Values as another dtype.
+
+        numpy wraps integers silently. It reports numbers that become infinite without another
+        pass.
+        """
+        if values.dtype == dtype:
+            return values
+        if dtype.kind in "iu" and not np.can_cast(values.dtype, dtype):
+            limits = np.iinfo(dtype)
+            if len(values) and (values.min() < limits.min or values.max() > limits.max):
+                self._refuse(values, (values < limits.min) | (values > limits.max))
+        try:
+            with np.errstate(over="raise"):
+                return values.astype(dtype)
+        except FloatingPointError:
+            with np.errstate(over="ignore"):
+                self._refuse(values, np.isinf(values.astype(dtype)) & np.isfinite(values))
+            raise
+
+    def _refuse(self, values: Array, wrong: Array) -> None:
+        raise self._error(
+            wrong,
+            f"is {values[wrong.argmax()]}, which {self._spec.dtype} cannot hold",
+            "Column(dtype=...) with a wider dtype",
+            "or correct it in Spark",
+        )
+
+    def _error(self, wrong: Array, found: str, advice: str, otherwise: str) -> DataError:
+        row = int(wrong.argmax())
+        for counts in reversed(self._counts):
+            row = int(np.searchsorted(np.cumsum(counts), row, side="right"))
+        name = self._spec.name
+        return DataError(
+            f"Column {name!r} ({self._spec.spark_type}) {found}, in row {row} of a batch. "
+            f"Declare columns={{{name!r}: {advice}}}, {otherwise}."
+        )
+
+
+def _column(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
+    """The column; a null struct is a null in each of its fields."""
+    array = batch.column(batch.schema.get_field_index(path[0]))
+    for name in path[1:]:
+        array = pc.struct_field(array, [name])
+    return array
+
+
+def _is_list_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
+
+
+def _buffer(array: pa.Array) -> Array:
+    """Numbers as Arrow stores them; a decimal as float64, a date or time as an integer."""
+    kind = array.type
+    dtype: np.dtype[Any] = np.dtype(np.int64)
+    if pa.types.is_boolean(kind):
+        return _buffer(array.cast(pa.uint8())).view(np.bool_)
+    if pa.types.is_decimal(kind):
+        return _buffer(array.cast(pa.float64()))
+    if pa.types.is_timestamp(kind):
+        array = array.cast(pa.timestamp("us", kind.tz))
+    elif pa.types.is_date32(kind):
+        dtype = np.dtype(np.int32)
+    else:
+        dtype = np.dtype(kind.to_pandas_dtype())
+    if not len(array):
+        return np.empty(0, dtype)
+    return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
+
+
+def _text(value: Any, kind: pa.DataType) -> pa.Scalar:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return pa.scalar(value if is_text else value.encode(), kind)
+
+
+def _placed(texts: pa.Array, places: Array, spec: ColumnSpec) -> pa.Array:
+    """Texts with blanks put between them."""
+    blanks = places == _BLANK_STRING
+    if not blanks.any():
+        return texts
+    blank = spec.fill if spec.pad is None else spec.pad
+    return pc.fill_null(texts.take(pa.array(places, mask=blanks)), _text(blank, texts.type))
+
+
+def _texts(array: pa.Array) -> Texts:
+    """Strings without nulls."""
+    if not len(array):
+        return Texts(np.zeros(1, np.int64), np.empty(0, np.uint8))
+    kind = array.type
+    is_large = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64 if is_large else np.int32)
+    ends = ends[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    held = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return Texts(ends - ends[0], held[ends[0] : ends[-1]])
