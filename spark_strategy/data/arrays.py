@@ -22,6 +22,10 @@ Array = npt.NDArray[Any]
 
 _BLANK_STRING: Final = -1
 
+# What float64 holds exactly: all integers below the one, powers of ten up to the other.
+_EXACT_INTEGERS: Final = 2**53
+_EXACT_POWERS: Final = 22
+
 
 @dataclass(frozen=True, slots=True)
 class Texts:
@@ -63,11 +67,11 @@ def values_of(batch: pa.RecordBatch, spec: ColumnSpec) -> Values:
     leaf = rows.unnested(_column(batch, spec.path))
     nulls = rows.nulls(leaf)
     if spec.dtype == STRING:
-        texts = leaf if nulls is None else pc.fill_null(leaf, _text(spec.fill, leaf.type))
+        texts = _contiguous(leaf)
+        if nulls is not None:
+            texts = pc.fill_null(texts, _text(spec.fill, texts.type))
         places, unit = rows.dense(np.arange(len(leaf)), _BLANK_STRING)
-        if unit > 1 or spec.depth:
-            texts = _placed(texts, places, spec)
-        return Values(_texts(texts), rows.varying(), unit)
+        return Values(_texts(_placed(texts, places, spec)), rows.varying(), unit)
     numbers = rows.numbers(leaf, nulls)
     numbers, unit = rows.dense(numbers, spec.fill if spec.pad is None else spec.pad)
     return Values(numbers, rows.varying(), unit)
@@ -84,8 +88,6 @@ class _Rows:
     def unnested(self, array: pa.Array) -> pa.Array:
         """The innermost values; remembers the lengths of the arrays around them."""
         for _ in range(self._spec.depth):
-            if _is_list_view(array.type):
-                array = array.cast(pa.large_list(array.type.value_type))
             nulls = self.nulls(array)
             counts = pc.list_value_length(array).fill_null(0)
             self._counts.append(counts.to_numpy(zero_copy_only=False).astype(np.int64))
@@ -101,6 +103,7 @@ class _Rows:
         if self._spec.fill is None:
             raise self._error(
                 nulls,
+                len(self._counts),
                 "is null" if not self._counts else "has a null in its array",
                 "Column(fill=0)" if self._spec.dtype != STRING else "Column(fill='')",
                 "or remove such rows with df.na.drop",
@@ -148,16 +151,20 @@ class _Rows:
         if nulls is not None:
             wrong &= ~nulls
         if wrong.any():
-            found = int(counts[wrong.argmax()])
-            advice = "Column(ragged=True)"
-            if self._spec.pad is None:
-                advice += f" or Column(pad=0, shape={self._spec.shape})"
-            del self._counts[level:]
+            spec, found = self._spec, int(counts[wrong.argmax()])
+            blank = repr("" if spec.dtype == STRING else 0)
+            if spec.ragged:
+                advice = "Column(ragged=True) without a shape"
+            elif spec.pad is not None:
+                advice = f"Column(pad={spec.pad!r}, shape=...) with a larger shape"
+            else:
+                advice = f"Column(ragged=True) or Column(pad={blank}, shape=...)"
             raise self._error(
                 wrong,
-                f"has an array of {found}, where {length} make up shape {self._spec.shape}",
+                level,
+                f"has an array of {found}, and shape {spec.shape} takes {length}",
                 advice,
-                "or make the arrays alike",
+                "or make its arrays fit in Spark",
             )
         return counts
 
@@ -184,14 +191,26 @@ class _Rows:
     def _refuse(self, values: Array, wrong: Array) -> None:
         raise self._error(
             wrong,
-            f"is {values[wrong.argmax()]}, which {self._spec.dtype} cannot hold",
+            self._spec.depth,
+            f"holds {values[wrong.argmax()]}, which {self._spec.dtype} cannot hold",
             "Column(dtype=...) with a wider dtype",
             "or correct it in Spark",
         )
 
-    def _error(self, wrong: Array, found: str, advice: str, otherwise: str) -> DataError:
+    def _error(
+        self, wrong: Array, level: int, found: str, advice: str, otherwise: str
+    ) -> DataError:
+        """Names the first row that is wrong.
+
+        Args:
+            wrong: which values are, inside ``level`` arrays.
+            level: 0 for whole rows.
+            found: what is wrong with it.
+            advice: a declaration that would allow it.
+            otherwise: what else to do.
+        """
         row = int(wrong.argmax())
-        for counts in reversed(self._counts):
+        for counts in reversed(self._counts[:level]):
             row = int(np.searchsorted(np.cumsum(counts), row, side="right"))
         name = self._spec.name
         return DataError(
@@ -208,10 +227,6 @@ def _column(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
     return array
 
 
-def _is_list_view(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
-
-
 def _buffer(array: pa.Array) -> Array:
     """Numbers as Arrow stores them; a decimal as float64, a date or time as an integer."""
     kind = array.type
@@ -219,7 +234,7 @@ def _buffer(array: pa.Array) -> Array:
     if pa.types.is_boolean(kind):
         return _buffer(array.cast(pa.uint8())).view(np.bool_)
     if pa.types.is_decimal(kind):
-        return _buffer(array.cast(pa.float64()))
+        return _decimals(array)
     if pa.types.is_timestamp(kind):
         array = array.cast(pa.timestamp("us", kind.tz))
     elif pa.types.is_date32(kind):
@@ -229,6 +244,28 @@ def _buffer(array: pa.Array) -> Array:
     if not len(array):
         return np.empty(0, dtype)
     return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
+
+
+def _decimals(array: pa.Array) -> Array:
+    """Decimals as the nearest float64; by Arrow's own cast 0.47 is not the nearest one."""
+    scale = array.type.scale
+    if pa.types.is_decimal128(array.type) and len(array) and 0 <= scale <= _EXACT_POWERS:
+        held = np.frombuffer(array.buffers()[1], "<i8").reshape(-1, 2)
+        low, high = held[array.offset : array.offset + len(array)].T
+        if ((low > -_EXACT_INTEGERS) & (low < _EXACT_INTEGERS) & (high == low >> 63)).all():
+            numbers: Array = low / 10.0**scale
+            return numbers
+    return _buffer(array.cast(pa.string()).cast(pa.float64()))
+
+
+def _contiguous(texts: pa.Array) -> pa.Array:
+    """Strings in the layout of offsets and bytes."""
+    kind = texts.type
+    if pa.types.is_string_view(kind):
+        return texts.cast(pa.large_string())
+    if pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind):
+        return texts.cast(pa.large_binary())
+    return texts
 
 
 def _text(value: Any, kind: pa.DataType) -> pa.Scalar:

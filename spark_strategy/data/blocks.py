@@ -51,8 +51,8 @@ def encode(
     Args:
         batch: columns in any order; what no spec names is left out.
         specs: what the columns become.
-        block_bytes: bytes of a block, about. A larger batch is cut into several of one size; a
-            larger row is a block of its own.
+        block_bytes: bytes of a block, about. A larger batch is cut into several of one size, each
+            with one row at least.
 
     Raises:
         DataError: a row does not fit its spec; then there is no block of this batch.

@@ -30,8 +30,8 @@ class Column:
         shape: shape of one row: an array column of 784 numbers can be (28, 28, 1), in row-major
             order. An array of arrays is as long as the first dimension, and its arrays have the
             others. None at the front, with ``ragged``, for a length that varies.
-        dtype: name of the dtype, such as "float32"; None for the one of the column's type. A
-            number that it cannot hold is an error.
+        dtype: name of the dtype, such as "float32"; None for the one of the column's type. An
+            integer out of its range is an error, and so is a number that would become infinite.
         pad: makes arrays of varying length dense: they are filled up at the end with this value
             to ``shape``. A longer one is an error.
         ragged: arrays of varying length become a ``tf.RaggedTensor``.
