@@ -170,8 +170,10 @@ def _learn_vocabulary(layer: Any, cells: Cells, tokenize: Callable[[Column], Col
             "which leaves none to learn. Raise max_tokens."
         )
     complete = F.when(F.forall(CELLS, lambda cell: cell.isNotNull()), F.col(CELLS))
+    rows = cells.frame.select(tokenize(complete).alias(CELLS))
+    weighted = config["output_mode"] == "tf_idf"
     found = _most_frequent(
-        cells.frame.select(tokenize(complete).alias(CELLS)),
+        _uses_and_documents(rows) if weighted else _uses(rows),
         [token for token in (mask, oov) if token is not None],
         room,
     )
@@ -181,7 +183,7 @@ def _learn_vocabulary(layer: Any, cells: Cells, tokenize: Callable[[Column], Col
         raise _nothing_to_learn(cells)
     dtype = "int64" if isinstance(found[0].token, int) else object
     vocabulary = np.array([row.token for row in found], dtype)
-    if config["output_mode"] == "tf_idf":
+    if weighted:
         documents = np.array([row.documents for row in found])
         # IndexLookup._inverse_document_frequency
         layer.set_vocabulary(vocabulary, np.log(1 + cells.frame.count() / (1 + documents)))
@@ -189,32 +191,39 @@ def _learn_vocabulary(layer: Any, cells: Cells, tokenize: Callable[[Column], Col
         layer.set_vocabulary(vocabulary)
 
 
-def _most_frequent(rows: DataFrame, reserved: Sequence[Any], room: int | None) -> list[Row]:
+def _most_frequent(counted: DataFrame, reserved: Sequence[Any], room: int | None) -> list[Row]:
     """Tokens in the order of IndexLookup.finalize_state: by uses, then by token, both descending.
 
     Args:
-        rows: of the one column `CELLS`, an array of tokens; null where a row is incomplete.
+        counted: a row per token, and one without a token if any row is incomplete.
         reserved: tokens that are never learned.
         room: most tokens to return, None for all.
 
     Returns:
-        Rows of (token, uses, documents: rows in which the token occurs). A first row with the token
-        None counts incomplete rows.
+        The rows to learn; the one without a token comes first.
     """
-    absent = F.array(_tally(F.lit(None), uses=1, documents=0))
-    tally = F.concat(
-        F.transform(CELLS, lambda token: _tally(token, uses=1, documents=0)),
-        F.transform(F.array_distinct(CELLS), lambda token: _tally(token, uses=0, documents=1)),
-    )
-    counted = (
-        rows.select(F.inline(F.coalesce(tally, absent)))
-        .groupBy("token")
-        .agg(F.sum("uses").alias("uses"), F.sum("documents").alias("documents"))
-    )
     if reserved:
         counted = counted.where(F.col("token").isNull() | ~F.col("token").isin(*reserved))
     ordered = counted.orderBy(F.col("token").isNotNull(), F.desc("uses"), F.desc("token"))
     return (ordered if room is None else ordered.limit(room)).collect()
+
+
+def _uses(rows: DataFrame) -> DataFrame:
+    """How often each token occurs in `CELLS`; an incomplete row, null there, has none."""
+    found = rows.select(F.explode(F.coalesce(CELLS, F.array(F.lit(None)))).alias("token"))
+    return found.groupBy("token").agg(F.count(F.lit(1)).alias("uses"))
+
+
+def _uses_and_documents(rows: DataFrame) -> DataFrame:
+    """As `_uses`, with the number of rows in which the token occurs."""
+    tally = F.concat(
+        F.transform(CELLS, lambda token: _tally(token, uses=1, documents=0)),
+        F.transform(F.array_distinct(CELLS), lambda token: _tally(token, uses=0, documents=1)),
+    )
+    incomplete = F.array(_tally(F.lit(None), uses=1, documents=0))
+    found = rows.select(F.inline(F.coalesce(tally, incomplete)))
+    sums = [F.sum(name).alias(name) for name in ("uses", "documents")]
+    return found.groupBy("token").agg(*sums)
 
 
 def _tally(token: Column, *, uses: int, documents: int) -> Column:

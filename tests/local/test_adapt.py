@@ -1,7 +1,7 @@
 """adapt gives a layer what the layer's own adapt finds in the collected rows."""
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ TEXTS = [
     "a b a b a",
     "“curly” — dashes …",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_partitions(spark: SparkSession) -> Iterator[None]:
+    """Ten rows need no 200 partitions."""
+    spark.conf.set("spark.sql.shuffle.partitions", 2)
+    yield
+    spark.conf.unset("spark.sql.shuffle.partitions")
 
 
 def one_column(spark: SparkSession, cells: Sequence[Any], kind: str) -> DataFrame:
