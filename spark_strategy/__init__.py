@@ -14,26 +14,41 @@ from spark_strategy.topology import MultiWorker
 
 if TYPE_CHECKING:
     from spark_strategy.barrier import join_cluster
-    from spark_strategy.launcher import Launcher, RunResult, distribute
+    from spark_strategy.data.columns import Column
+    from spark_strategy.data.feed import Cache
+    from spark_strategy.launcher import Launcher, distribute
+    from spark_strategy.ml.adapt import adapt
+    from spark_strategy.ml.fit import FitResult, fit
+    from spark_strategy.result import RunResult
     from spark_strategy.worker.context import WorkerContext, get_context
     from spark_strategy.worker.resolver import SparkClusterResolver
 
 __all__ = [
+    "Cache",
+    "Column",
+    "FitResult",
     "Launcher",
     "MultiWorker",
     "RunResult",
     "SparkClusterResolver",
     "WorkerContext",
+    "adapt",
     "distribute",
     "errors",
+    "fit",
     "get_context",
     "join_cluster",
 ]
 
 # Also what starts a guard and a child imports this package first: they need none of these.
 _LATER: Final = {
+    "Cache": "spark_strategy.data.feed",
+    "Column": "spark_strategy.data.columns",
     "Launcher": "spark_strategy.launcher",
-    "RunResult": "spark_strategy.launcher",
+    "FitResult": "spark_strategy.ml.fit",
+    "RunResult": "spark_strategy.result",
+    "adapt": "spark_strategy.ml.adapt",
+    "fit": "spark_strategy.ml.fit",
     "WorkerContext": "spark_strategy.worker.context",
     "distribute": "spark_strategy.launcher",
     "get_context": "spark_strategy.worker.context",

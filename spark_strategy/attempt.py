@@ -20,10 +20,11 @@ from spark_strategy.outcome import Outcome
 from spark_strategy.plan import LaunchPlan
 from spark_strategy.spark import capacity, listener, wire
 from spark_strategy.spark.environment import Versions
+from spark_strategy.spark.frames import Feeding, spread
 from spark_strategy.spark.stage import Stage
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from spark_strategy.spark.listener import OutputListener
 
@@ -45,16 +46,25 @@ class Attempt:
         spark: the session.
         plan: what to launch.
         function: pickled function and arguments.
+        feeding: the rows to feed the ranks with; None for none.
         run_id: the run's name.
         number: 0 for the first attempt.
     """
 
     def __init__(
-        self, spark: SparkSession, plan: LaunchPlan, function: bytes, *, run_id: str, number: int
+        self,
+        spark: SparkSession,
+        plan: LaunchPlan,
+        function: bytes,
+        *,
+        feeding: Feeding | None,
+        run_id: str,
+        number: int,
     ) -> None:
         self._spark = spark
         self._plan = plan
         self._function = function
+        self._feeding = feeding
         self._fence = Fence(run_id, number)
         self._secret = wire.new_secret()
 
@@ -71,7 +81,7 @@ class Attempt:
         ports = self._plan.orders.port_range
         output = listener.listen(self._spark, self._secret, show, port_range=ports)
         try:
-            stage = Stage(self._spark, self._order(output), profile)
+            stage = Stage(self._spark, self._order(output), frame=self._frame(), profile=profile)
             try:
                 stage.start()
                 self._wait(stage, output)
@@ -82,6 +92,11 @@ class Attempt:
         finally:
             if output is not None:
                 output.close(_DRAIN_S)
+
+    def _frame(self) -> DataFrame | None:
+        if self._feeding is None:
+            return None
+        return spread(self._feeding.frame, len(self._plan.topology.tasks))
 
     def _order(self, output: OutputListener | None) -> Any:
         from spark_strategy.spark.task import TaskOrder
@@ -100,6 +115,7 @@ class Attempt:
             output_address=output.address if output else "",
             python_path=tuple(here) if local else (),
             own_log=not local,
+            feed=self._feeding.order if self._feeding else None,
         )
 
     def _collected(self, stage: Stage, output: OutputListener | None) -> tuple[Outcome, ...]:

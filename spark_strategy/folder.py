@@ -9,11 +9,14 @@ file            written by means
 order.pkl       task       who the child is (:class:`ChildOrder`)
 function.pkl    task       the user's function and its arguments
 cluster.json    task       the rendezvous is complete
+rows.json       task       how many rows every rank has so far
+spool/          task       this rank's rows (``data/spool.py``), unless they are kept in memory
 started         child      the user's function is about to run
 value.pkl       child      the function's value; the child now waits for ``released``
 failure.json    child      the function failed
 error.pkl       child      ... with this exception
 timings.json    child      seconds per phase
+waited.json     child      seconds it waited for rows
 stacks.txt      child      native and Python stacks, on a crash or when asked (SIGUSR1)
 released        task       all ranks have finished: leave
 child.pid       guard      the child's process id
@@ -26,10 +29,13 @@ from __future__ import annotations
 import json
 import pickle
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spark_strategy.cluster import Cluster, Fence
+from spark_strategy.data.feed import FeedOrder
+from spark_strategy.data.steps import Shard
 from spark_strategy.errors import RendezvousError
 from spark_strategy.outcome import Reason
 from spark_strategy.plan import Communication
@@ -50,6 +56,8 @@ class ChildOrder:
         scope: whether the function runs inside ``strategy.scope()``.
         gpus: GPUs TensorFlow must see; None to not look.
         deadline_s: seconds to wait for the cluster.
+        feed: what Spark feeds it with; None for nothing.
+        spool: the folder of its rows.
     """
 
     topology: Topology
@@ -59,6 +67,8 @@ class ChildOrder:
     scope: bool
     gpus: int | None
     deadline_s: float
+    feed: FeedOrder | None = None
+    spool: str = ""
 
     @property
     def task(self) -> TaskId:
@@ -104,6 +114,11 @@ class ChildFolder:
         return self.path / "stacks.txt"
 
     @property
+    def spool_path(self) -> Path:
+        """This rank's rows, unless they are kept elsewhere."""
+        return self.path / "spool"
+
+    @property
     def scratch_path(self) -> Path:
         """The child's own temporary space."""
         return self.path / "scratch"
@@ -135,6 +150,24 @@ class ChildFolder:
                 raise RendezvousError(f"waited {timeout_s:g} s for the other ranks.")
             time.sleep(_POLL_S)
         return Cluster.from_json(text.decode())
+
+    def write_rows(self, ranks: Sequence[Mapping[str, Shard]]) -> None:
+        """Task: what is known of every rank's rows, by the DataFrame's name, in rank order."""
+        fields = [{name: [s.rows, s.complete] for name, s in rank.items()} for rank in ranks]
+        self._write("rows.json", json.dumps(fields).encode())
+
+    def read_rows(self) -> tuple[dict[str, Shard], ...]:
+        """Child: the same; empty as long as nothing is known."""
+        fields = json.loads(self._read("rows.json") or b"[]")
+        return tuple({name: Shard(*shard) for name, shard in rank.items()} for rank in fields)
+
+    def write_waited(self, seconds: float) -> None:
+        """Child: how long it has waited for rows."""
+        self._write("waited.json", json.dumps(seconds).encode())
+
+    def read_waited(self) -> float:
+        """Task: how long the child has waited for rows, in seconds."""
+        return float(json.loads(self._read("waited.json") or b"0"))
 
     def mark_started(self) -> None:
         """Child: the user's function is about to run."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import pickle
 import secrets
 import sys
 import time
@@ -14,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
 from spark_strategy import shipping
 from spark_strategy.attempt import Attempt
-from spark_strategy.errors import PlanError, ResultError
-from spark_strategy.outcome import Failure, Outcome, Success, Timings, to_error
+from spark_strategy.data.columns import Column
+from spark_strategy.data.feed import Cache
+from spark_strategy.errors import PlanError
 from spark_strategy.plan import Communication, LaunchPlan, Orders
+from spark_strategy.result import RunResult, result_of
 from spark_strategy.spark import capacity, session
+from spark_strategy.spark.frames import Feeding, feeding
 from spark_strategy.spark.resources import profile_for
 from spark_strategy.topology import Topology
 from spark_strategy.worker.context import alone
@@ -38,45 +40,6 @@ def to_stdout(line: str) -> None:
     """Write one line of a rank's output to what ``sys.stdout`` is now."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult(Generic[R]):
-    """What a run gave.
-
-    Attributes:
-        value: the chief's return value.
-        values: every caller's return value, in rank order.
-        timings: for each phase, the slowest rank's time in seconds.
-        attempts: barrier stages it took.
-        hosts: where each rank ran, in rank order.
-        peak_rss_bytes: each child's peak resident memory, in rank order.
-        settings: interconnect settings the run was given (communication, interface, and the
-            NCCL, UCX and TensorFlow variables of ``env``).
-    """
-
-    value: R
-    values: tuple[R, ...]
-    timings: Timings
-    attempts: int
-    hosts: tuple[str, ...]
-    peak_rss_bytes: tuple[int, ...]
-    settings: Mapping[str, str]
-
-    def summary(self) -> str:
-        """The run in a few lines, for people."""
-        phases = {
-            name.removesuffix("_s"): getattr(self.timings, name)
-            for name in Timings.__dataclass_fields__
-        }
-        hosts = ", ".join(sorted(set(self.hosts)))
-        lines = [
-            f"{len(self.hosts)} ranks on {hosts}, {self.attempts} attempt(s)",
-            ", ".join(f"{name} {seconds:.1f} s" for name, seconds in phases.items()),
-            f"peak memory per rank {max(self.peak_rss_bytes) / 2**20:.0f} MiB",
-            *(f"{name}={value}" for name, value in self.settings.items()),
-        ]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -149,14 +112,45 @@ class Launcher:
             CapacityError: Spark cannot host the run.
             SparkStrategyError: the run failed; ``errors`` says what each class asks for.
         """
+        return self._run(None, function, args, kwargs)
+
+    def on(
+        self, data: Any, *, columns: Mapping[str, Column] | None = None, cache: Cache | None = None
+    ) -> Fed:
+        """Feed the ranks with a DataFrame: ``launcher.on(df).run(train)``.
+
+        Spark spreads the rows over the ranks; each rank's process gets its share by
+        ``get_context().dataset(...)``. Every column travels: select the ones you need.
+
+        Args:
+            data: a DataFrame (named "train"), or a dictionary of them by name. An RDD of rows,
+                a pandas DataFrame or an Arrow table does as well.
+            columns: what a column's type does not say: the shape of arrays, what stands for
+                null, another dtype.
+            cache: where a rank keeps its rows for later epochs; by default on the executor's
+                scratch disk.
+
+        Raises:
+            PlanError: a column cannot become a tensor; it and its type are named.
+        """
+        return Fed(self, feeding(data, self._session, columns=columns, cache=cache or Cache()))
+
+    def _run(
+        self,
+        rows: Feeding | None,
+        function: Callable[..., R],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> RunResult[R]:
         payload = shipping.pickled(function, args, kwargs)
-        spark = self._session()
+        spark = rows.frame.sparkSession if rows else self._session()
         plan = self._plan(spark)
         profile = profile_for(plan, self.resources)
         _log.info("Launching %s on %s", self.topology, plan.capacity.master)
         began = time.monotonic()
-        attempt = Attempt(spark, plan, payload, run_id=secrets.token_hex(8), number=0)
-        result: RunResult[R] = self._result(attempt.outcomes(profile, self.logs))
+        run_id = secrets.token_hex(8)
+        attempt = Attempt(spark, plan, payload, feeding=rows, run_id=run_id, number=0)
+        result: RunResult[R] = result_of(attempt.outcomes(profile, self.logs), self._settings())
         _log.info("Finished %s after %.1f s", self.topology, time.monotonic() - began)
         return result
 
@@ -170,27 +164,39 @@ class Launcher:
     def _orders(self) -> Orders:
         return Orders(**{name: getattr(self, name) for name in Orders.__dataclass_fields__})
 
-    def _result(self, outcomes: tuple[Outcome, ...]) -> RunResult[Any]:
-        failures = [one for one in outcomes if isinstance(one, Failure)]
-        if failures:
-            error = to_error(failures)
-            raise error from _original(error.failures[0])
-        successes = [one for one in outcomes if isinstance(one, Success)]
-        values = tuple(_unpickled(success) for success in successes)
-        return RunResult(
-            value=values[0],
-            values=values,
-            timings=Timings.longest([success.timings for success in successes]),
-            attempts=1,
-            hosts=tuple(success.host for success in successes),
-            peak_rss_bytes=tuple(success.peak_rss_bytes for success in successes),
-            settings=self._settings(),
-        )
-
     def _settings(self) -> dict[str, str]:
         given = {k: v for k, v in sorted(self.env.items()) if k.startswith(_REPORTED_ENV)}
         interface = {"interface": self.interface} if self.interface else {}
         return {"communication": self.communication, **interface, **given}
+
+
+class Fed:
+    """A launcher with rows for its ranks; what :meth:`Launcher.on` gives.
+
+    Attributes:
+        launcher: what runs functions.
+        feeding: the rows.
+    """
+
+    def __init__(self, launcher: Launcher, rows: Feeding) -> None:
+        self.launcher = launcher
+        self.feeding = rows
+
+    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
+        """Run ``function(*args, **kwargs)`` on every rank, fed; see :meth:`Launcher.run`."""
+        return self.launcher._run(self.feeding, function, args, kwargs)  # noqa: SLF001 - its half
+
+    @property
+    def element_spec(self) -> dict[str, Any]:
+        """The tensors of a batch, by column: ``tf.TensorSpec`` or ``tf.RaggedTensorSpec``.
+
+        Of several DataFrames a dictionary of these by name. Imports TensorFlow.
+        """
+        from spark_strategy.worker.blocks import element_spec
+
+        columns = self.feeding.order.columns
+        specs = {name: element_spec(group) for name, group in columns.items()}
+        return specs if len(specs) > 1 else next(iter(specs.values()))
 
 
 class Distributed(Generic[P, R]):
@@ -200,8 +206,11 @@ class Distributed(Generic[P, R]):
         launcher: what runs it.
     """
 
-    def __init__(self, function: Callable[P, R], launcher: Launcher) -> None:
+    def __init__(
+        self, function: Callable[P, R], launcher: Launcher, fed: Fed | None = None
+    ) -> None:
         self._function = function
+        self._fed = fed
         self.launcher = launcher
         functools.update_wrapper(self, function)
 
@@ -214,11 +223,33 @@ class Distributed(Generic[P, R]):
         if owner is None:
             return self
         bound = self._function.__get__(owner, kind)
-        return Distributed(bound, self.launcher)
+        return Distributed(bound, self.launcher, self._fed)
+
+    def on(
+        self, data: Any, *, columns: Mapping[str, Column] | None = None, cache: Cache | None = None
+    ) -> Distributed[P, R]:
+        """The same function, fed with a DataFrame: ``train.on(df)(epochs=3)``.
+
+        Arguments as for :meth:`Launcher.on`.
+        """
+        return Distributed(
+            self._function, self.launcher, self.launcher.on(data, columns=columns, cache=cache)
+        )
+
+    @property
+    def element_spec(self) -> dict[str, Any]:
+        """The tensors of a batch; see :attr:`Fed.element_spec`.
+
+        Raises:
+            PlanError: there is no DataFrame yet.
+        """
+        if self._fed is None:
+            raise PlanError("There is no DataFrame yet; name one, as in train.on(df).element_spec.")
+        return self._fed.element_spec
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
         """Run on Spark; every rank's value, and how it went."""
-        return self.launcher.run(self._function, *args, **kwargs)
+        return (self._fed or self.launcher).run(self._function, *args, **kwargs)
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the plain function, here, without Spark."""
@@ -248,24 +279,3 @@ def distribute(topology: Topology, **options: Any) -> Callable[[Callable[P, R]],
         return Distributed(function, launcher)
 
     return decorate
-
-
-def _original(failure: Failure) -> BaseException | None:
-    """The user's own exception, where it could travel."""
-    try:
-        error = pickle.loads(failure.error) if failure.error else None
-    # Its class may not exist here; the failure's text has the whole traceback anyway.
-    except Exception:  # noqa: BLE001
-        return None
-    return error if isinstance(error, BaseException) else None
-
-
-def _unpickled(success: Success) -> Any:
-    try:
-        return pickle.loads(success.value)
-    # Unpickling runs the value's own code: anything can come out of it.
-    except Exception as error:
-        raise ResultError(
-            f"The value of {success.task} arrived but cannot be unpickled on the driver: "
-            f"{error}. The driver needs the packages the value is made of."
-        ) from error

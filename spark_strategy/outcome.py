@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 from spark_strategy import errors
+from spark_strategy.data.feed import FeedStats
 
 
 class Reason(StrEnum):
@@ -32,6 +33,8 @@ class Reason(StrEnum):
     ENVIRONMENT = "environment"
     KERAS = "unsupported Keras"
     RENDEZVOUS = "rendezvous"
+    DATA = "data"
+    SPACE = "space"
     LOST = "lost"
     STOPPED = "stopped"
 
@@ -43,6 +46,8 @@ _ERRORS: Final[dict[Reason, type[errors.SparkStrategyError]]] = {
     Reason.ENVIRONMENT: errors.ExecutorEnvironmentError,
     Reason.KERAS: errors.UnsupportedKerasError,
     Reason.RENDEZVOUS: errors.RendezvousError,
+    Reason.DATA: errors.DataError,
+    Reason.SPACE: errors.CapacityError,
 }
 
 _ADVICE: Final[dict[Reason, str]] = {
@@ -100,6 +105,7 @@ class Success:
         timings: where its time went.
         peak_rss_bytes: peak resident memory of its child process; 0 if unknown.
         value: what the function returned, pickled.
+        feed: how it was fed; None where Spark fed nothing.
     """
 
     rank: int
@@ -108,6 +114,7 @@ class Success:
     timings: Timings
     peak_rss_bytes: int
     value: bytes
+    feed: FeedStats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,7 @@ def from_record(report: str, payload: bytes) -> Outcome:
     fields = json.loads(report)
     if fields.pop("kind") == Success.__name__:
         fields["timings"] = Timings(**fields["timings"])
+        fields["feed"] = FeedStats(**fields["feed"]) if fields["feed"] else None
         return Success(**fields, value=payload)
     fields["reason"] = Reason(fields["reason"])
     return Failure(**fields, error=payload)

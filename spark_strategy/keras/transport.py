@@ -32,6 +32,11 @@ def dumps(value: Any) -> bytes:
         return file.getvalue()
 
 
+def is_model(value: Any) -> bool:
+    """Whether ``value`` is a model of a Keras that this process has imported."""
+    return _keras_of(value) is not None
+
+
 class _Pickler(cloudpickle.Pickler):
     """Asks about models before cloudpickle decides."""
 

@@ -63,15 +63,15 @@ class Child:
 
     Args:
         folder: prepared by ``ChildFolder.prepare``; removed when the child is stopped.
-        temporary: the child's folder for temporary files; removed as well.
+        others: other folders that go with it; removed as well.
         env: the child's environment.
     """
 
-    def __init__(self, folder: ChildFolder, temporary: str, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: ChildFolder, others: Sequence[str], env: Mapping[str, str]) -> None:
         self.folder = folder
-        self._temporary = temporary
+        self._others = tuple(others)
         self._guard = subprocess.Popen(
-            [sys.executable, "-P", "-m", "spark_strategy.spark.guard", str(folder.path), temporary],
+            [sys.executable, "-P", "-m", "spark_strategy.spark.guard", str(folder.path), *others],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -125,7 +125,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self._end_without_guard()
         # The guard did this, unless it was killed.
-        for place in (self.folder.path, self._temporary):
+        for place in (str(self.folder.path), *self._others):
             shutil.rmtree(place, ignore_errors=True)
 
     def _end_without_guard(self) -> None:

@@ -5,22 +5,31 @@ but the last to call ``allGather``), too slow to end a run with and too slow to 
 peers of a failed rank. So rank 0's task keeps a hub for the length of an attempt: every
 rank's task holds one authenticated line to it, reports its state, and hears one verdict.
 A line that breaks or falls silent is a verdict too.
+
+Where a run is fed by Spark, the same lines carry row counts: each rank says how many of its
+rows have arrived, and is answered with what is known of everyone's (``data/steps.py`` needs it).
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
+from spark_strategy.data.steps import Shard
 from spark_strategy.spark.wire import Line, Listener, connect
 
 SILENCE_S: Final = 20.0
 _BEAT_S: Final = 1.0
+_ROWS: Final = b"rows "
+
+# By name of the DataFrame.
+Counts = Mapping[str, Shard]
 
 
 class State(StrEnum):
@@ -56,6 +65,7 @@ class Hub:
         self._states: dict[int, State] = {}
         self._lines: dict[int, Line] = {}
         self._heard: dict[int, float] = {}
+        self._rows: list[Any] = [{} for _ in range(ranks)]
         self._lock = threading.Lock()
 
     def serve(self, who: str, line: Line) -> None:
@@ -64,7 +74,10 @@ class Hub:
         with self._lock:
             self._lines[rank] = line
         for text in line:
-            self._hear(rank, State(text.decode()))
+            if text.startswith(_ROWS):
+                self._count(rank, json.loads(text.removeprefix(_ROWS)))
+            else:
+                self._hear(rank, State(text.decode()))
         with self._lock:
             left_early = self._states.get(rank, State.RUNNING) is State.RUNNING
         if left_early:
@@ -86,6 +99,13 @@ class Hub:
             _send(own, verdict.encode())
         else:
             self._tell_all("", verdict)
+
+    def _count(self, rank: int, rows: Any) -> None:
+        with self._lock:
+            self._rows[rank] = rows
+            answer = json.dumps(self._rows).encode()
+            own = self._lines[rank]
+        _send(own, _ROWS + answer)
 
     def _tell_all(self, why: str, verdict: Verdict = Verdict.ABORT) -> None:
         with self._lock:
@@ -117,6 +137,7 @@ class Seat:
         self._state = State.RUNNING
         self._verdict = Verdict.GO_ON
         self._why = ""
+        self._rows: tuple[Counts, ...] = ()
         self._heard = time.monotonic()
         self._closed = threading.Event()
         for target in (self._listen, self._beat):
@@ -139,6 +160,16 @@ class Seat:
         """What broke between the ranks; empty when a rank failed and said so."""
         return self._why
 
+    def report_rows(self, counts: Counts) -> None:
+        """Say how many rows have arrived here; the answer is in :attr:`rows` soon."""
+        fields = {name: [shard.rows, shard.complete] for name, shard in counts.items()}
+        _send(self._line, _ROWS + json.dumps(fields).encode())
+
+    @property
+    def rows(self) -> tuple[Counts, ...]:
+        """What the hub last knew of every rank's rows, in rank order; empty before its answer."""
+        return self._rows
+
     def close(self) -> None:
         """Leave."""
         self._closed.set()
@@ -147,6 +178,9 @@ class Seat:
     def _listen(self) -> None:
         for text in self._line:
             self._heard = time.monotonic()
+            if text.startswith(_ROWS):
+                self._rows = tuple(map(_counts, json.loads(text.removeprefix(_ROWS))))
+                continue
             verdict, _, why = text.decode().partition(": ")
             if self._verdict is Verdict.GO_ON:
                 self._why, self._verdict = why, Verdict(verdict)
@@ -163,6 +197,10 @@ class Seat:
 
     def _send(self) -> None:
         _send(self._line, self._state.encode())
+
+
+def _counts(fields: Mapping[str, tuple[int, bool]]) -> Counts:
+    return {name: Shard(*shard) for name, shard in fields.items()}
 
 
 def open_hub(sock: socket.socket, secret: bytes, ranks: int) -> Listener:

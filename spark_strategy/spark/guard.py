@@ -1,11 +1,12 @@
 """Stands between a Spark task and its child process; ends the whole tree when either ends.
 
-Run as ``python -m spark_strategy.spark.guard FOLDER TEMPORARY`` in a session of its own, with
-a pipe from the Spark task as standard input. Nothing is ever written to that pipe: its end is the
+Run as ``python -m spark_strategy.spark.guard FOLDER PLACE...`` in a session of its own, with a
+pipe from the Spark task as standard input. Nothing is ever written to that pipe: its end is the
 message. The kernel closes it in every case, also when the task's Python is killed with
 SIGKILL, so this small process, which imports nothing heavy and runs no user code, can still
-end the child's tree and remove both folders. The child in turn dies with the guard (Linux
-parent-death signal), and orphans of the child come back to the guard (child subreaper).
+end the child's tree and remove its folder and the other places it used. The child in turn dies
+with the guard (Linux parent-death signal), and orphans of the child come back to the guard (child
+subreaper).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _POLL_S: Final = 0.02
 _TERMINATE_S: Final = 0.5
 
 
-def main(path: str, temporary: str) -> None:
+def main(path: str, *others: str) -> None:
     """Start the child, report its end, clean up when the task closes the pipe."""
     folder = ChildFolder(Path(path))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -42,7 +43,7 @@ def main(path: str, temporary: str) -> None:
         _watch(folder, _start(folder))
     finally:
         _end_tree()
-        for place in (path, temporary):
+        for place in (path, *others):
             shutil.rmtree(place, ignore_errors=True)
 
 

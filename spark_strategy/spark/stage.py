@@ -17,7 +17,7 @@ from spark_strategy.spark.session import own_python
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from spark_strategy.spark.task import TaskOrder
 
@@ -36,12 +36,21 @@ class Stage:
     Args:
         spark: classic or Connect.
         order: what every rank is told.
+        frame: the rows to feed the ranks with, one partition each; None for none.
         profile: resource profile for stage-level scheduling; None for the session's.
     """
 
-    def __init__(self, spark: SparkSession, order: TaskOrder, profile: Any = None) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        order: TaskOrder,
+        *,
+        frame: DataFrame | None = None,
+        profile: Any = None,
+    ) -> None:
         self._spark = spark
         self._order = order
+        self._frame = frame
         self._profile = profile
         self._tag = f"spark_strategy-{order.fence.run_id}-{uuid.uuid4().hex[:8]}"
         self._rows: list[dict[str, Any]] | None = None
@@ -112,7 +121,7 @@ class Stage:
             self._spark.sparkContext.setLocalProperty(
                 "spark.job.description", f"spark_strategy {self._order.topology}"
             )
-        frame = self._spark.range(0, ranks, 1, ranks)
+        frame = self._frame or self._spark.range(0, ranks, 1, ranks)
         with own_python(self._spark):
             mapped = frame.mapInArrow(
                 _body(self._order), _SCHEMA, barrier=True, profile=self._profile

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from spark_strategy.data.feed import FeedStats
+from spark_strategy.errors import CapacityError, DataError
 from spark_strategy.folder import Exit
 from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings
 from spark_strategy.plan import Orders
 from spark_strategy.spark.child import Child
 from spark_strategy.spark.control import Seat, State, Verdict
+from spark_strategy.spark.feeder import Feeder, RowCounts
 from spark_strategy.spark.output import Relay
 
 FROZEN_S: Final = 10.0
@@ -43,10 +46,17 @@ class Seen:
 
 
 class Supervisor:
-    """One child, one seat at the hub, one relay, one outcome."""
+    """One child, one seat at the hub, one relay, one feeder if Spark feeds it, one outcome."""
 
     def __init__(
-        self, child: Child, seat: Seat, relay: Relay, *, seen: Seen, orders: Orders
+        self,
+        child: Child,
+        seat: Seat,
+        relay: Relay,
+        *,
+        seen: Seen,
+        orders: Orders,
+        feeder: Feeder | None,
     ) -> None:
         self._child = child
         self._folder = child.folder
@@ -54,9 +64,15 @@ class Supervisor:
         self._relay = relay
         self._seen = seen
         self._orders = orders
+        self._feeder = feeder
+        self._counts = RowCounts(feeder, seat, child.folder) if feeder else None
 
     def outcome(self) -> Outcome:
-        """Wait for the end of this rank, whatever it is; the child may still be alive."""
+        """Wait for the end of this rank, whatever it is; the child may still be alive.
+
+        Raises:
+            Exception: whatever Spark's iterator of rows raised; Spark says more of it.
+        """
         next_look = 0.0
         finished = False
         while True:
@@ -64,10 +80,12 @@ class Supervisor:
                 finished = True
                 self._seat.report(State.FINISHED)
             # A child that ends before it is released is a failure, also after its value.
-            failure = self._own_end() or (None if finished else self._overdue())
+            failure = self._own_end() or (None if finished else self._underfed() or self._overdue())
             if failure:
                 self._seat.report(State.FAILED)
                 return failure
+            if self._counts and not finished:
+                self._counts.exchange()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _FREEZE_POLL_S
                 if not finished and (failure := self._frozen(FROZEN_S)):
@@ -97,7 +115,13 @@ class Supervisor:
             timings,
             end.peak_rss_bytes if end else 0,
             self._folder.read_value(),
+            self._feed_stats(),
         )
+
+    def _feed_stats(self) -> FeedStats | None:
+        if self._feeder is None:
+            return None
+        return replace(self._feeder.stats, train_wait_s=self._folder.read_waited())
 
     def _exit_within(self, timeout_s: float) -> Exit | None:
         deadline = time.monotonic() + timeout_s
@@ -138,6 +162,17 @@ class Supervisor:
             traceback=self._folder.read_stacks(),
             peak_rss_bytes=end.peak_rss_bytes,
         )
+
+    def _underfed(self) -> Failure | None:
+        """The failure behind the end of the feed, if it ended early."""
+        error = self._feeder.error if self._feeder else None
+        if error is None:
+            return None
+        if isinstance(error, DataError):
+            return self._failure(Reason.DATA, f"cannot use its rows: {error}")
+        if isinstance(error, CapacityError):
+            return self._failure(Reason.SPACE, str(error))
+        raise error
 
     def _overdue(self) -> Failure | None:
         elapsed = time.monotonic() - self._seen.began

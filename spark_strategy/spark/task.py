@@ -11,20 +11,23 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 from pyspark import BarrierTaskContext, SparkFiles
 
 from spark_strategy.cluster import Arrival, Cluster, Fence
+from spark_strategy.data.feed import FeedOrder
 from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, SparkStrategyError
-from spark_strategy.folder import ChildOrder
+from spark_strategy.folder import ChildFolder, ChildOrder
 from spark_strategy.outcome import Failure, Outcome, Reason, to_record
 from spark_strategy.plan import Orders
 from spark_strategy.spark import gpus, rendezvous
 from spark_strategy.spark.child import Child, environment, new_folder
 from spark_strategy.spark.control import Seat, open_hub
 from spark_strategy.spark.environment import Versions, objection
+from spark_strategy.spark.feeder import Feeder
 from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.wire import connect
@@ -34,6 +37,8 @@ from spark_strategy.topology import Topology
 SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())])
 _CONNECT_S: Final = 10.0
 _DRAIN_S: Final = 5.0
+_FEED_STOP_S: Final = 5.0
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, for us alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class TaskOrder:
         output_address: ``host:port`` of the driver's output listener; empty for none.
         python_path: folders of the driver to import from, where it shares a machine.
         own_log: whether the executor has a log of its own, apart from the driver's console.
+        feed: what the rows that Spark sends become; None where it sends none.
     """
 
     topology: Topology
@@ -63,13 +69,12 @@ class TaskOrder:
     output_address: str
     python_path: tuple[str, ...]
     own_log: bool
+    feed: FeedOrder | None = None
 
 
 def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One rank: its outcome as one row."""
-    for _ in batches:
-        pass
-    report, payload = to_record(_Rank(order, BarrierTaskContext.get()).outcome())
+    report, payload = to_record(_Rank(order, BarrierTaskContext.get(), batches).outcome())
     rank = BarrierTaskContext.get().partitionId()
     yield pa.RecordBatch.from_pylist(
         [{"rank": rank, "report": report, "payload": payload}], schema=SCHEMA
@@ -79,8 +84,11 @@ def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Reco
 class _Rank:
     """One rank of one attempt."""
 
-    def __init__(self, order: TaskOrder, barrier: BarrierTaskContext) -> None:
+    def __init__(
+        self, order: TaskOrder, barrier: BarrierTaskContext, batches: Iterator[pa.RecordBatch]
+    ) -> None:
         self._order = order
+        self._batches = batches
         self._barrier = barrier
         self._began, self._began_at = time.monotonic(), time.time()
         self._rank = barrier.partitionId()
@@ -91,10 +99,11 @@ class _Rank:
         """Take part, and say how it ended."""
         with ExitStack() as held:
             try:
-                station = self._station(held)
+                arrival, child, spool = self._station(held)
+                feeder = self._feeder(held, spool)
             except (SparkStrategyError, OSError) as error:
                 return self._refuse(error)
-            return self._take_part(held, *station)
+            return self._take_part(held, arrival, child, feeder)
 
     def _refuse(self, error: Exception) -> Failure:
         """Tell the others that this rank cannot take part, instead of letting them wait."""
@@ -103,7 +112,7 @@ class _Rank:
         known = isinstance(error, SparkStrategyError)
         return self._failure(_reason(error), str(error) if known else f"could not start: {error}")
 
-    def _station(self, held: ExitStack) -> tuple[Arrival, Child]:
+    def _station(self, held: ExitStack) -> tuple[Arrival, Child, Path]:
         """Reserve what is needed and start the child, which imports meanwhile."""
         orders, order = self._order.orders, self._order
         if problem := objection(order.driver, Versions.here()):
@@ -119,17 +128,20 @@ class _Rank:
             hub = rendezvous.reserve(orders.port_range)
             control = f"{host}:{hub.getsockname()[1]}"
             held.callback(open_hub(hub, order.secret, len(order.topology.tasks)).close)
-        child = self._start_child(held, devices)
+        child, spool = self._start_child(held, devices)
         address = f"{host}:{own.getsockname()[1]}"
-        return Arrival(self._rank, order.fence, address, control), child
+        return Arrival(self._rank, order.fence, address, control), child, spool
 
-    def _start_child(self, held: ExitStack, devices: tuple[str, ...] | None) -> Child:
+    def _start_child(self, held: ExitStack, devices: tuple[str, ...] | None) -> tuple[Child, Path]:
+        """The child, and where its rows go."""
         order = self._order
         folder = new_folder(SparkFiles.getRootDirectory())
         # Not below it: Unix sockets in TMPDIR (multiprocessing) take 107 bytes of path at most.
         temporary = tempfile.mkdtemp(prefix="spark_strategy-")
-        held.callback(shutil.rmtree, folder.path, ignore_errors=True)
-        held.callback(shutil.rmtree, temporary, ignore_errors=True)
+        spool = self._spool_path(folder)
+        others = [temporary, *([] if spool.is_relative_to(folder.path) else [str(spool)])]
+        for place in (str(folder.path), *others):
+            held.callback(shutil.rmtree, place, ignore_errors=True)
         folder.prepare(
             ChildOrder(
                 topology=order.topology,
@@ -139,6 +151,8 @@ class _Rank:
                 scope=order.orders.scope,
                 gpus=None if devices is None else len(devices),
                 deadline_s=order.orders.start_timeout_s,
+                feed=order.feed,
+                spool=str(spool),
             ),
             order.function,
         )
@@ -150,11 +164,35 @@ class _Rank:
             cpus=self._barrier.cpus(),
             settings=settings,
         )
-        child = Child(folder, temporary, env)
+        child = Child(folder, others, env)
         held.callback(child.stop)
-        return child
+        return child, spool
 
-    def _take_part(self, held: ExitStack, arrival: Arrival, child: Child) -> Outcome:
+    def _spool_path(self, folder: ChildFolder) -> Path:
+        feed = self._order.feed
+        if feed is None or not feed.cache.memory:
+            return folder.spool_path
+        if not _MEMORY.is_dir():
+            raise ExecutorEnvironmentError(
+                f"Cache(memory=True) keeps rows in {_MEMORY}, which {self._host} does not have. "
+                "Use Cache(memory=False)."
+            )
+        return Path(tempfile.mkdtemp(prefix="spark_strategy-", dir=_MEMORY))
+
+    def _feeder(self, held: ExitStack, spool: Path) -> Feeder | None:
+        """Begins to spool at once, while TensorFlow is imported and the ranks meet."""
+        if self._order.feed is None:
+            for _ in self._batches:
+                pass
+            return None
+        feeder = Feeder(self._order.feed, self._batches, spool)
+        held.callback(feeder.stop, _FEED_STOP_S)
+        feeder.start()
+        return feeder
+
+    def _take_part(
+        self, held: ExitStack, arrival: Arrival, child: Child, feeder: Feeder | None
+    ) -> Outcome:
         relay = Relay(
             child.output,
             prefix=f"{self._task} |",
@@ -180,7 +218,9 @@ class _Rank:
             rendezvous_s=rendezvous_s,
             began=self._began,
         )
-        return Supervisor(child, seat, relay, seen=seen, orders=self._order.orders).outcome()
+        return Supervisor(
+            child, seat, relay, seen=seen, orders=self._order.orders, feeder=feeder
+        ).outcome()
 
     def _gather(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
         order = self._order

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.errors import PlanError
 from spark_strategy.topology import TaskId
+from spark_strategy.worker.selection import Selection, Selector
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from spark_strategy.worker.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class WorkerContext:
         strategy: the ``tf.distribute`` strategy; TensorFlow's default one with
             ``scope=False`` and under ``.local()``.
         scratch: a folder of this process's own, gone when the run ends.
+        feed: this rank's rows; None where Spark sends none.
     """
 
     task: TaskId
@@ -37,6 +41,71 @@ class WorkerContext:
     attempt: int
     strategy: tf.distribute.Strategy
     scratch: str
+    feed: Feed | None = None
+
+    def dataset(
+        self,
+        name: str = "train",
+        *,
+        batch_size: int,
+        features: Selector | None = None,
+        label: Selector | None = None,
+        weight: str | None = None,
+        shuffle: int = 0,
+        seed: int | None = None,
+        repeat: bool = False,
+        drop_remainder: bool = False,
+    ) -> tf.data.Dataset:
+        """This rank's shard of a DataFrame, as batches.
+
+        Every rank that runs the function must ask for the same. All take the same number of
+        steps an epoch, ``ceil(rows / batch_size)``, and every row is seen once; a rank that has
+        run out of rows gets batches without rows. The first epoch begins while Spark still
+        sends rows; later ones read them again from the executor's disk.
+
+        The dataset is sharded and batched for this rank: hand it to ``model.fit``, to
+        ``strategy.experimental_distribute_dataset``, or loop over it and call
+        ``strategy.run``. Where a rank has several replicas an element is one replica's batch.
+
+        Args:
+            name: the DataFrame's name.
+            batch_size: rows of a step over all replicas, the global batch size.
+            features: a column's name; a list of names of numeric columns, which become one
+                matrix (of float32, unless they share another dtype); or a dictionary of these
+                for a model with several inputs. By default a dictionary of all columns that
+                are neither label nor weight.
+            label: likewise; without it an element is the features alone.
+            weight: the column with a weight for each row.
+            shuffle: rows of the window within which rows are permuted; blocks of rows are
+                shuffled as well. 0 keeps the order. The first epoch shuffles what has arrived.
+            seed: of the shuffle; with the same one, a run over the same rows in the same
+                order repeats. By default another one each time.
+            repeat: begin again and again, for use with ``steps_per_epoch``.
+            drop_remainder: leave out an epoch's last step if it is smaller.
+
+        Returns:
+            Elements ``x``, ``(x, y)`` or ``(x, y, weight)``, each tensor of shape
+            ``[rows, ...]``.
+
+        Raises:
+            PlanError: there is no such DataFrame or column, or ``batch_size`` is less than
+                the number of replicas.
+        """
+        if self.feed is None:
+            raise PlanError(
+                "There is no DataFrame to read: feed the function, as in train.on(df)(...) or "
+                "launcher.on(df).run(train)."
+            )
+        return self.feed.dataset(
+            name,
+            Selection(features, label, weight),
+            strategy=self.strategy,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            repeat=repeat,
+            drop_remainder=drop_remainder,
+        )
 
     def save(self, model: Any, path: str) -> None:
         """Save a Keras model so that one complete artifact stands at ``path``.

@@ -81,7 +81,10 @@ def _run(folder: ChildFolder) -> bytes:
     with clock.phase("import_s"):
         import tensorflow as tf
 
+        from spark_strategy.worker import sharded
         from spark_strategy.worker import strategy as strategies
+
+        sharded.keep_shards()
     strategies.check_gpus(order.gpus)
     cluster = folder.wait_for_cluster(order.deadline_s)
     os.environ["TF_CONFIG"] = cluster.tf_config(order.task)
@@ -97,6 +100,16 @@ def _run(folder: ChildFolder) -> bytes:
     return _pickled(value)
 
 
+def _feed(folder: ChildFolder, order: ChildOrder) -> Any:
+    """This rank's rows, if Spark sends any."""
+    if order.feed is None:
+        return None
+    from spark_strategy.worker.feed import Feed
+
+    ranks = len(order.topology.callers)
+    return Feed(order.feed, folder, Path(order.spool), rank=order.rank, ranks=ranks)
+
+
 def _is_chief(order: ChildOrder) -> bool:
     return order.task == order.topology.callers[0]
 
@@ -104,6 +117,7 @@ def _is_chief(order: ChildOrder) -> bool:
 def _call(folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any) -> object:
     from spark_strategy.worker.context import WorkerContext, entered
 
+    feed = _feed(folder, order)
     context = WorkerContext(
         task=order.task,
         rank=order.rank,
@@ -112,12 +126,16 @@ def _call(folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any
         attempt=order.fence.attempt,
         strategy=strategy,
         scratch=str(folder.scratch_path),
+        feed=feed,
     )
     with entered(lambda: context), strategy.scope() if order.scope else contextlib.nullcontext():
         # Unpickled in scope: a model among the arguments creates its variables here.
         call, args, kwargs = _unpickled(function)
         folder.mark_started()
-        return call(*args, **kwargs)
+        value = call(*args, **kwargs)
+    if feed is not None:
+        folder.write_waited(feed.waited_s)
+    return value
 
 
 def _unpickled(function: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:

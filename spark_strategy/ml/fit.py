@@ -1,0 +1,250 @@
+"""``fit(model, df, ...)``: a Keras model trained on a DataFrame, back on the driver."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from spark_strategy import shipping
+from spark_strategy.data.columns import Column, ColumnSpec
+from spark_strategy.data.feed import Cache
+from spark_strategy.errors import PlanError
+from spark_strategy.keras import transport
+from spark_strategy.launcher import Fed, Launcher
+from spark_strategy.result import RunResult
+from spark_strategy.spark.frames import TRAIN, VALIDATION, Feeding, feeding, split
+from spark_strategy.topology import is_count
+from spark_strategy.worker.context import get_context
+from spark_strategy.worker.selection import Selection, Selector
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_WINDOW_ROWS: Final = 10_000
+_WINDOW_BYTES: Final = 64 << 20
+# Of a row whose size is not known beforehand, with strings or arrays of varying length.
+_ROW_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """What :func:`fit` gives.
+
+    Attributes:
+        model: the trained model, on the driver, compiled and with its optimizer's state.
+        history: as ``History.history`` of Keras: a value per epoch for each metric.
+        run: timings, rows, and how each rank was fed.
+    """
+
+    model: Any
+    history: dict[str, list[float]]
+    run: RunResult[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a rank does; travels to it."""
+
+    model: bytes
+    selection: Selection
+    batch_size: int
+    validates: bool
+    shuffle: int
+    seed: int | None
+    options: Mapping[str, Any]
+
+
+def fit(
+    model: Any,
+    df: DataFrame,
+    *,
+    launcher: Launcher,
+    features: Selector,
+    label: Selector,
+    weight: str | None = None,
+    batch_size: int,
+    epochs: int = 1,
+    validation: DataFrame | float | str | None = None,
+    callbacks: Sequence[Any] = (),
+    class_weight: Mapping[int, float] | None = None,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    initial_epoch: int = 0,
+    shuffle: int | None = None,
+    seed: int | None = None,
+    verbose: int | str = 2,
+    columns: Mapping[str, Column] | None = None,
+    cache: Cache | None = None,
+) -> FitResult:
+    """Train a Keras model on the rows of a DataFrame, on several workers.
+
+    Every row is seen once per epoch, and each step's gradient is the mean over the rows of the
+    global batch, however Spark spreads them.
+
+    Args:
+        model: a function without arguments that returns a compiled model, called on each rank
+            inside the strategy's scope; or a compiled model, which continues from its weights
+            and its optimizer's state.
+        df: the rows; only the columns that are named travel.
+        launcher: on how many workers, and how.
+        features: a column; a list of numeric columns, which become one matrix; or a dictionary
+            of these by the name of the model's input.
+        label: likewise, by the name of the model's output.
+        weight: the column with each row's weight.
+        batch_size: the global batch size.
+        epochs: as in ``Model.fit``, and so are ``callbacks``, ``class_weight``,
+            ``steps_per_epoch``, ``validation_steps``, ``initial_epoch`` and ``verbose``.
+        validation: a DataFrame; the share of ``df``'s rows, chosen at random, above 0 and
+            below 1; or the name of a boolean column that is true for them (null is false).
+        callbacks: run on every rank; what they write, the chief writes.
+        class_weight: weight by class, for a model with one output.
+        steps_per_epoch: an epoch ends after so many steps, and the next goes on from there.
+        validation_steps: steps of each validation.
+        initial_epoch: the first epoch's number.
+        shuffle: rows of the window within which rows are permuted anew in each epoch; 0 keeps
+            the order. By default 10,000, or as many as fit in 64 MiB.
+        seed: of the shuffle and of the random share for validation.
+        verbose: by default one line per epoch, which reaches the driver.
+        columns: what a column's type does not say, such as the shape of an array.
+        cache: where each rank keeps its rows for later epochs.
+
+    Raises:
+        PlanError: an argument makes no sense, or a column cannot become a tensor.
+        CapacityError: Spark cannot host the run, or a rank has no room for its rows.
+        DataError: a row cannot become a tensor, such as one with a null.
+        SparkStrategyError: the run failed; ``errors`` says what each class asks for.
+    """
+    _check_counts(batch_size=batch_size, epochs=epochs)
+    selection = Selection(features, label, weight)
+    rows = _rows(df, selection, validation, seed=seed, columns=columns, cache=cache or Cache())
+    specs = rows.order.columns[TRAIN]
+    selection.resolved(specs)
+    job = _Job(
+        model=_shipped(model, tuple(callbacks)),
+        selection=selection,
+        batch_size=batch_size,
+        validates=validation is not None,
+        shuffle=_window(specs) if shuffle is None else shuffle,
+        seed=seed,
+        options={
+            "epochs": epochs,
+            "class_weight": dict(class_weight) if class_weight else None,
+            "steps_per_epoch": steps_per_epoch,
+            "validation_steps": validation_steps,
+            "initial_epoch": initial_epoch,
+            "verbose": verbose,
+        },
+    )
+    run = Fed(launcher, rows).run(_train, job)
+    trained, history = run.value
+    return FitResult(trained, history, run)
+
+
+def _train(job: _Job) -> tuple[Any, dict[str, list[float]]]:
+    """On every rank, inside the strategy's scope."""
+    make, (callbacks,), _ = pickle.loads(job.model)
+    model, context = make(), get_context()
+    parts = job.selection
+    dataset = context.dataset(
+        TRAIN,
+        batch_size=job.batch_size,
+        features=parts.features,
+        label=parts.label,
+        weight=parts.weight,
+        shuffle=job.shuffle,
+        seed=job.seed,
+        repeat=job.options["steps_per_epoch"] is not None,
+    )
+    validation = None
+    if job.validates:
+        validation = context.dataset(
+            VALIDATION,
+            batch_size=job.batch_size,
+            features=parts.features,
+            label=parts.label,
+            weight=parts.weight,
+        )
+    history = model.fit(
+        dataset, validation_data=validation, callbacks=list(callbacks), **job.options
+    )
+    return (model if context.is_chief else None), history.history
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A compiled model on its way; unpickled where it is called for, in the strategy's scope."""
+
+    pickled: bytes
+
+    def __call__(self) -> Any:
+        return pickle.loads(self.pickled)
+
+
+def _shipped(model: Any, callbacks: tuple[Any, ...]) -> bytes:
+    if transport.is_model(model):
+        if getattr(model, "optimizer", None) is None:
+            raise PlanError(
+                f"{model.name!r} is not compiled: call compile(...) on it, or pass a function "
+                "that returns a compiled model."
+            )
+        return shipping.pickled(_Given(transport.dumps(model)), (callbacks,), {})
+    if not callable(model):
+        raise PlanError(
+            "model is a compiled Keras model, or a function without arguments that returns one; "
+            f"found {model!r}."
+        )
+    return shipping.pickled(model, (callbacks,), {})
+
+
+def _rows(
+    df: DataFrame,
+    selection: Selection,
+    validation: Any,
+    *,
+    seed: int | None,
+    columns: Mapping[str, Column] | None,
+    cache: Cache,
+) -> Feeding:
+    names = list(dict.fromkeys(_top_level(df, selection)))
+    if validation is None:
+        return feeding(df.select(*names), lambda: df.sparkSession, columns=columns, cache=cache)
+    if isinstance(validation, str):
+        condition, names = df[validation], [name for name in names if name != validation]
+        return split(df, names, condition, columns=columns, cache=cache)
+    if isinstance(validation, float):
+        if not 0 < validation < 1:
+            raise PlanError(f"validation is a share above 0 and below 1, found {validation!r}.")
+        from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
+
+        return split(df, names, F.rand(seed) < validation, columns=columns, cache=cache)
+    if not hasattr(validation, "select"):
+        raise PlanError(
+            "validation is a DataFrame, a share such as 0.1, or the name of a boolean column; "
+            f"found {validation!r}."
+        )
+    both = {TRAIN: df.select(*names), VALIDATION: validation.select(*names)}
+    return feeding(both, lambda: df.sparkSession, columns=columns, cache=cache)
+
+
+def _top_level(df: DataFrame, selection: Selection) -> Iterator[str]:
+    """The columns of ``df`` that are needed; of a field in a struct, the struct."""
+    for name in selection.named():
+        known = name if name in df.columns else name.partition(".")[0]
+        if known not in df.columns:
+            raise PlanError(
+                f"There is no column {name!r}; the columns are {', '.join(df.columns)}."
+            )
+        yield known
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        if not is_count(value) or not value:
+            raise PlanError(f"{name} is a whole number of at least 1, found {value!r}.")
+
+
+def _window(specs: Sequence[ColumnSpec]) -> int:
+    row = sum(_ROW_BYTES if spec.row_bytes is None else spec.row_bytes for spec in specs)
+    return max(1, min(_WINDOW_ROWS, _WINDOW_BYTES // max(1, row)))

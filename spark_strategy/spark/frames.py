@@ -1,0 +1,232 @@
+"""What a user feeds a run with -> one DataFrame, one partition per rank."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from spark_strategy.data.columns import Column, ColumnSpec, specs_of, with_lengths
+from spark_strategy.data.feed import Cache, FeedOrder
+from spark_strategy.errors import PlanError
+from spark_strategy.spark.capacity import is_connect
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column as Expression
+    from pyspark.sql import DataFrame, SparkSession
+
+TRAIN: Final = "train"
+VALIDATION: Final = "validation"
+
+
+@dataclass(frozen=True, slots=True)
+class Feeding:
+    """Rows for a run.
+
+    Attributes:
+        frame: all rows. Of several DataFrames it has a struct column for each, and a row has a
+            value in one of them.
+        order: what becomes of the rows.
+    """
+
+    frame: DataFrame
+    order: FeedOrder
+
+
+def feeding(
+    data: Any,
+    session: Callable[[], SparkSession],
+    *,
+    columns: Mapping[str, Column] | None,
+    cache: Cache,
+) -> Feeding:
+    """What ``data`` feeds.
+
+    Args:
+        data: a DataFrame, an RDD of rows, a pandas DataFrame or an Arrow table, which is named
+            "train"; or a dictionary of them by name.
+        session: gives the session for data that is not Spark's yet.
+        columns: declarations, by column name; each applies to every DataFrame that has it.
+        cache: where the ranks keep the rows.
+
+    Raises:
+        PlanError: ``data`` is none of these, or a column cannot become a tensor.
+    """
+    frames = {name: _as_frame(name, one, session) for name, one in _named(data).items()}
+    specs = {name: _specs(frame, columns or {}) for name, frame in frames.items()}
+    _check_declared(columns or {}, specs)
+    plain = {name: _plain(frame, specs[name]) for name, frame in frames.items()}
+    frame = next(iter(plain.values())) if len(plain) == 1 else _united(plain)
+    return Feeding(frame, FeedOrder(specs, cache))
+
+
+def split(
+    frame: DataFrame,
+    names: Sequence[str],
+    condition: Expression,
+    *,
+    columns: Mapping[str, Column] | None,
+    cache: Cache,
+) -> Feeding:
+    """One DataFrame as two, "train" and "validation", computed once.
+
+    Args:
+        frame: the rows.
+        names: its columns that become tensors.
+        condition: true for validation; null counts as false.
+        columns: declarations, by column name.
+        cache: where the ranks keep the rows.
+
+    Raises:
+        PlanError: a column cannot become a tensor.
+    """
+    from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
+
+    chosen = frame.select(*map(_quoted, names))
+    specs = _specs(chosen, columns or {})
+    _check_declared(columns or {}, {TRAIN: specs})
+    row = F.struct(*_expressions(chosen, specs))
+    is_validation = F.coalesce(condition, F.lit(False))  # noqa: FBT003 - a SQL literal
+    both = frame.select(
+        F.when(~is_validation, row).alias(TRAIN), F.when(is_validation, row).alias(VALIDATION)
+    )
+    return Feeding(both, FeedOrder({TRAIN: specs, VALIDATION: specs}, cache))
+
+
+def spread(frame: DataFrame, ranks: int) -> DataFrame:
+    """``frame`` with one partition per rank, about equally large.
+
+    A DataFrame that has so many partitions already is taken as it is; otherwise Spark shuffles.
+    """
+    if not is_connect(frame.sparkSession) and _fits(frame, ranks):
+        return frame
+    return frame.repartition(ranks)
+
+
+def _fits(frame: DataFrame, ranks: int) -> bool:
+    """Whether Spark runs this as a barrier stage of so many tasks without a shuffle.
+
+    Spark refuses a stage in which any RDD has another number of partitions (SPARK-24820,
+    SPARK-24821). With adaptive execution the number shows only when it runs.
+    """
+    execution = frame._jdf.queryExecution()  # noqa: SLF001 - PySpark has no other way to ask
+    if "Adaptive" in execution.executedPlan().getClass().getSimpleName():
+        return False
+    pending = [execution.toRdd()]
+    while pending:
+        rdd = pending.pop()
+        if rdd.getNumPartitions() != ranks:
+            return False
+        dependencies = rdd.dependencies()
+        for position in range(dependencies.size()):
+            dependency = dependencies.apply(position)
+            if "Shuffle" not in dependency.getClass().getSimpleName():
+                pending.append(dependency.rdd())
+    return True
+
+
+def _named(data: Any) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        return {TRAIN: data}
+    for name in data:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+            raise PlanError(f"A DataFrame's name is an identifier such as 'train', found {name!r}.")
+    if not data:
+        raise PlanError("There is no DataFrame in the dictionary; give at least one.")
+    return dict(data)
+
+
+def _as_frame(name: str, data: Any, session: Callable[[], SparkSession]) -> DataFrame:
+    from pyspark.sql import DataFrame
+
+    if isinstance(data, DataFrame):
+        return data
+    kind = f"{type(data).__module__}.{type(data).__qualname__}"
+    if kind.startswith(("pandas.", "pyarrow.lib.Table", "pyspark.core.rdd.", "pyspark.rdd.")):
+        return session().createDataFrame(data)
+    raise PlanError(
+        f"A run is fed with Spark DataFrames, RDDs of rows, pandas DataFrames or Arrow tables; "
+        f"{name!r} is a {kind}."
+    )
+
+
+def _specs(frame: DataFrame, declared: Mapping[str, Column]) -> tuple[ColumnSpec, ...]:
+    specs = specs_of(frame.schema.jsonValue(), declared)
+    unknown = [spec for spec in specs if spec.needs_length]
+    return with_lengths(specs, _lengths(frame, unknown)) if unknown else specs
+
+
+def _lengths(frame: DataFrame, specs: Sequence[ColumnSpec]) -> dict[str, int]:
+    """Each array column's length in the first row that has one."""
+    from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
+
+    arrays = {f"_{place}": _expression(frame, spec) for place, spec in enumerate(specs)}
+    sizes = frame.select(*(F.size(array).alias(name) for name, array in arrays.items()))
+    known = functools.reduce(lambda a, b: a & b, (F.col(name) >= 0 for name in arrays))
+    first = sizes.where(known).head(1)
+    if not first:
+        names = ", ".join(spec.name for spec in specs)
+        raise PlanError(
+            f"No row says how long the arrays in {names} are: there is none without a null. "
+            "Declare them, as in columns={'x': Column(shape=(784,))}."
+        )
+    return dict(zip((spec.name for spec in specs), first[0], strict=True))
+
+
+def _check_declared(
+    declared: Mapping[str, Column], specs: Mapping[str, tuple[ColumnSpec, ...]]
+) -> None:
+    known = sorted({spec.name for group in specs.values() for spec in group})
+    if unknown := sorted(set(declared) - set(known)):
+        raise PlanError(
+            f"columns declares {', '.join(map(repr, unknown))}, and the columns are "
+            f"{', '.join(known)}."
+        )
+
+
+def _plain(frame: DataFrame, specs: Sequence[ColumnSpec]) -> DataFrame:
+    """With what Arrow cannot carry turned into what it can."""
+    return frame.select(*_expressions(frame, specs))
+
+
+def _expressions(frame: DataFrame, specs: Sequence[ColumnSpec]) -> list[Expression]:
+    vectors = {spec.name for spec in specs if spec.is_vector}
+    return [
+        (_vector(frame, name) if name in vectors else frame[_quoted(name)]).alias(name)
+        for name in frame.columns
+    ]
+
+
+def _expression(frame: DataFrame, spec: ColumnSpec) -> Expression:
+    if spec.is_vector:
+        return _vector(frame, spec.name)
+    return frame[".".join(map(_quoted, spec.path))]
+
+
+def _vector(frame: DataFrame, name: str) -> Expression:
+    from pyspark.ml.functions import vector_to_array
+
+    return vector_to_array(frame[_quoted(name)])
+
+
+def _quoted(name: str) -> str:
+    """A name as Spark SQL reads it, whatever is in it."""
+    return f"`{name.replace('`', '``')}`"
+
+
+def _united(frames: Mapping[str, DataFrame]) -> DataFrame:
+    from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
+
+    def row(frame: DataFrame, own: str) -> DataFrame:
+        columns = [
+            F.struct(*(F.col(_quoted(column)) for column in frame.columns)).alias(name)
+            if name == own
+            else F.lit(None).cast(other.schema).alias(name)
+            for name, other in frames.items()
+        ]
+        return frame.select(*columns)
+
+    rows = [row(frame, name) for name, frame in frames.items()]
+    return functools.reduce(lambda a, b: a.unionAll(b), rows)

@@ -1,0 +1,187 @@
+"""This rank's rows as ``tf.data``: blocks in files -> batches, by TensorFlow's own C++ ops.
+
+A Python generator names the blocks and the batch sizes, a few times a second at most while
+rows still arrive and once per epoch afterwards; no row passes through it. Reading, decoding,
+shuffling and batching are ops that ship with TensorFlow.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import tensorflow as tf
+
+from spark_strategy.data.columns import ColumnSpec
+from spark_strategy.data.feed import FeedOrder
+from spark_strategy.data.steps import Shard
+from spark_strategy.errors import PlanError
+from spark_strategy.folder import ChildFolder
+from spark_strategy.topology import is_count
+from spark_strategy.worker import blocks
+from spark_strategy.worker.grants import Cut, Grant, Grants, Waits
+from spark_strategy.worker.selection import Resolved, Selection, matrix
+from spark_strategy.worker.sharded import sharded
+
+_GRANT: Final = (
+    tf.TensorSpec([None], tf.string),
+    tf.TensorSpec([None, 2], tf.int64),
+    tf.TensorSpec([None], tf.int64),
+    tf.TensorSpec([], tf.int64),
+    tf.TensorSpec([2], tf.int64),
+)
+
+# What passes through the pipeline, with the rows as first dimension: what a column is carried in,
+# and matrices.
+_Streams = dict[str, tf.Tensor]
+
+
+class Feed:
+    """The rows of one rank.
+
+    Args:
+        order: columns by the DataFrame's name.
+        folder: shared with the task, which says in it how many rows every rank has.
+        spool: where the task puts this rank's rows.
+        rank: this rank.
+        ranks: how many there are.
+    """
+
+    def __init__(
+        self, order: FeedOrder, folder: ChildFolder, spool: Path, *, rank: int, ranks: int
+    ) -> None:
+        self._order = order
+        self._folder = folder
+        self._spool = spool
+        self._rank = rank
+        self._ranks = ranks
+        self._waits = Waits()
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that readers stood where no row had arrived yet."""
+        return self._waits.seconds
+
+    def dataset(
+        self,
+        name: str,
+        selection: Selection,
+        *,
+        strategy: tf.distribute.Strategy,
+        batch_size: int,
+        shuffle: int,
+        seed: int | None,
+        repeat: bool,
+        drop_remainder: bool,
+    ) -> tf.data.Dataset:
+        """See ``WorkerContext.dataset``."""
+        specs = self._specs(name)
+        all_replicas = strategy.num_replicas_in_sync
+        _check(batch_size, shuffle, max(all_replicas, self._ranks))
+        cut = Cut(
+            global_batch=batch_size,
+            drop_remainder=drop_remainder,
+            # Asked first: the default strategy has one replica and no list of devices.
+            replicas=1 if all_replicas == 1 else len(strategy.extended.worker_devices),
+            shuffled=shuffle > 0,
+            seed=secrets.randbits(62) if seed is None else seed,
+        )
+        grants = Grants(self._spool / name, self._rank, lambda: self._peers(name), cut, self._waits)
+        pipeline = _Pipeline(specs, selection.resolved(specs), shuffle)
+        dataset = tf.data.Dataset.from_generator(
+            lambda: map(_tensors, grants.epoch()), output_signature=_GRANT
+        ).flat_map(pipeline.batches)
+        dataset = dataset.map(pipeline.element)
+        return sharded((dataset.repeat() if repeat else dataset).prefetch(2))
+
+    def _specs(self, name: str) -> tuple[ColumnSpec, ...]:
+        if name not in self._order.columns:
+            names = ", ".join(map(repr, self._order.columns))
+            raise PlanError(f"There is no DataFrame {name!r}; the run is fed with {names}.")
+        return self._order.columns[name]
+
+    def _peers(self, name: str) -> list[Shard]:
+        return [rows.get(name, Shard()) for rows in self._folder.read_rows()]
+
+
+@dataclass(frozen=True)
+class _Pipeline:
+    """What happens between a grant and an element.
+
+    Attributes:
+        specs: all columns of the DataFrame.
+        resolved: which of them are wanted, and as what.
+        window: rows of the shuffle's window; 0 for no shuffle.
+    """
+
+    specs: tuple[ColumnSpec, ...]
+    resolved: Resolved
+    window: int
+
+    def batches(
+        self,
+        paths: tf.Tensor,
+        bounds: tf.Tensor,
+        sizes: tf.Tensor,
+        empty: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.data.Dataset:
+        """One grant's batches."""
+        rows = tf.data.Dataset.from_tensor_slices((paths, bounds)).map(self._read)
+        if self.window:
+            rows = rows.rebatch(self.window).enumerate(seed[0])
+            rows = rows.map(lambda place, streams: _permuted(streams, tf.stack([place, seed[1]])))
+        nothing = {
+            key: tf.zeros([0, *spec.shape[1:]], spec.dtype)
+            for key, spec in rows.element_spec.items()
+        }
+        # Sizes are used in turn. There must be one; the one added here is never reached.
+        full = rows.rebatch(tf.concat([sizes, [1]], axis=0))
+        return full.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(empty))
+
+    def element(self, streams: _Streams) -> Any:
+        """What the train function gets, of one batch."""
+        tensors = blocks.finish(streams, self._wanted(self.resolved.columns_alone))
+        matrices = {names: streams[_key(names)] for names in self.resolved.matrices}
+        return self.resolved.element(tensors | matrices)
+
+    def _read(self, path: tf.Tensor, bounds: tf.Tensor) -> _Streams:
+        """One block's rows from ``bounds[0]`` to ``bounds[1]``."""
+        columns = blocks.decode(tf.io.read_file(path), self.specs)
+        alone = self._wanted(self.resolved.columns_alone)
+        streams = {key: columns[key] for key in blocks.carriers(alone)}
+        for names in self.resolved.matrices:
+            streams[_key(names)] = matrix([columns[name] for name in names])
+        return {key: rows[bounds[0] : bounds[1]] for key, rows in streams.items()}
+
+    def _wanted(self, names: Collection[str]) -> tuple[ColumnSpec, ...]:
+        return tuple(spec for spec in self.specs if spec.name in names)
+
+
+def _key(names: tuple[str, ...]) -> str:
+    """A matrix among the streams: no column has a NUL in its name."""
+    return "\0".join(names) + "\0"
+
+
+def _permuted(streams: _Streams, seed: tf.Tensor) -> _Streams:
+    """The rows of a window in a random order, the same in every stream."""
+    count = tf.shape(next(iter(streams.values())))[0]
+    order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
+    return {key: tf.gather(rows, order) for key, rows in streams.items()}
+
+
+def _tensors(grant: Grant) -> tuple[Any, ...]:
+    return grant.paths.tolist(), grant.bounds, grant.sizes, grant.empty, grant.seed
+
+
+def _check(batch_size: object, shuffle: object, replicas: int) -> None:
+    if not is_count(batch_size) or batch_size < replicas:  # type: ignore[operator] # it is one
+        raise PlanError(
+            f"batch_size is the global batch size, a whole number of at least {replicas} here (a "
+            f"row for each replica); found {batch_size!r}."
+        )
+    if not is_count(shuffle):
+        raise PlanError(f"shuffle is a window of whole rows, 0 for none; found {shuffle!r}.")
