@@ -17,13 +17,7 @@ import pyarrow as pa
 
 from spark_strategy.data.arrays import Texts, Values, values_of
 from spark_strategy.data.columns import ColumnSpec
-from spark_strategy.data.layout import (
-    STRINGS_CONTENT,
-    STRINGS_TYPE_AND_SHAPE,
-    VARINT_BYTES,
-    VARINT_MARKS,
-    VARINT_SHIFTS,
-)
+from spark_strategy.data.layout import INT64_BYTES
 
 _Array = npt.NDArray[Any]
 
@@ -62,7 +56,7 @@ def encode(
     for part in parts:
         row_bytes += part.row_bytes()
     for first, end in _cuts(row_bytes, block_bytes):
-        yield _block(end - first, [part.cut(first, end) for part in parts])
+        yield _block(end - first, [view for part in parts for view in part.cut(first, end)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +83,12 @@ class _Strings:
 
     def row_bytes(self) -> _Array:
         ends: _Array = self.offsets[:: self.per_row]
-        return np.diff(ends) + VARINT_BYTES * self.per_row
+        return np.diff(ends) + INT64_BYTES * self.per_row
 
     def cut(self, first: int, end: int) -> list[memoryview]:
         offsets = self.offsets[first * self.per_row : end * self.per_row + 1]
-        sizes = _varints(np.diff(offsets))
         data = self.data[offsets[0] : offsets[-1]]
-        count = _varints(np.array([len(offsets) - 1])).tobytes()
-        content = _varints(np.array([sizes.nbytes + data.nbytes])).tobytes()
-        before = STRINGS_TYPE_AND_SHAPE + count + STRINGS_CONTENT + content
-        return [memoryview(before), _view(sizes), _view(data)]
+        return [_view(_int64(np.diff(offsets))), _view(data)]
 
 
 def _parts(values: Values) -> Iterator[_Numbers | _Strings]:
@@ -113,21 +103,20 @@ def _parts(values: Values) -> Iterator[_Numbers | _Strings]:
     outer, *inner = values.counts
     ends = _offsets(outer)
     for counts in inner:
-        yield _Strings(ends * 8, counts.astype("<i8").view(np.uint8))
+        yield _Strings(ends * INT64_BYTES, _int64(counts).view(np.uint8))
         ends = _offsets(counts)[ends]
     ends = ends * unit
     if isinstance(leaf, Texts):
-        yield _Strings(ends * VARINT_BYTES, _varints(np.diff(leaf.offsets)))
+        yield _Strings(ends * INT64_BYTES, _int64(np.diff(leaf.offsets)).view(np.uint8))
         yield _Strings(leaf.offsets[ends], leaf.data)
     else:
         yield _Strings(ends * leaf.itemsize, leaf.view(np.uint8))
 
 
-def _block(rows: int, parts: Sequence[Sequence[memoryview]]) -> Block:
-    sizes = [sum(buffer.nbytes for buffer in part) for part in parts]
-    header = np.array([rows, *sizes], "<i8")
-    buffers = [_view(header), *(buffer for part in parts for buffer in part if buffer.nbytes)]
-    return Block(rows, header.nbytes + sum(sizes), buffers)
+def _block(rows: int, sections: Sequence[memoryview]) -> Block:
+    header = _int64(np.array([rows, *(section.nbytes for section in sections)]))
+    buffers = [_view(header), *(section for section in sections if section.nbytes)]
+    return Block(rows, sum(buffer.nbytes for buffer in buffers), buffers)
 
 
 def _cuts(row_bytes: _Array, block_bytes: int) -> Iterator[tuple[int, int]]:
@@ -146,11 +135,8 @@ def _offsets(counts: _Array) -> _Array:
     return np.concatenate([[0], np.cumsum(counts)])
 
 
-def _varints(numbers: _Array) -> _Array:
-    """Each number as a varint of fixed width."""
-    groups = numbers[:, None] >> np.array(VARINT_SHIFTS)
-    marked: _Array = (groups & 127) | np.array(VARINT_MARKS)
-    return marked.astype(np.uint8).reshape(-1)
+def _int64(numbers: _Array) -> _Array:
+    return numbers.astype("<i8", copy=False)
 
 
 def _view(array: _Array) -> memoryview:

@@ -6,26 +6,20 @@ travels as one or more tensors whose first dimension is the row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import tensorflow as tf
 
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.data.layout import (
+    INT64_BYTES,
     ITEM_BYTES,
     STRING,
-    STRINGS_CONTENT,
-    STRINGS_TYPE_AND_SHAPE,
-    VARINT_BYTES,
-    VARINT_MARKS,
-    VARINT_SHIFTS,
     counts_key,
     sizes_key,
     values_key,
 )
-
-_INT64_BYTES: Final = 8
 
 
 def carriers(specs: Sequence[ColumnSpec]) -> tuple[str, ...]:
@@ -43,23 +37,23 @@ def decode(content: tf.Tensor, specs: Sequence[ColumnSpec]) -> dict[str, tf.Tens
     Returns:
         One tensor for each of :func:`carriers`, with the rows first.
     """
-    shapes = {spec.name: spec.shape for spec in specs}
     kinds = [part for spec in specs for part in spec.parts]
-    header_bytes = _INT64_BYTES * (1 + len(kinds))
+    # A ragged column's carriers have one string per row.
+    shapes = {spec.name: spec.shape for spec in specs if not spec.ragged}
+    count = sum(2 if part.dtype == STRING else 1 for part in kinds)
+    header_bytes = INT64_BYTES * (1 + count)
     header = tf.io.decode_raw(tf.strings.substr(content, 0, header_bytes), tf.int64)
-    header = tf.ensure_shape(header, [1 + len(kinds)])
-    begins = header_bytes + tf.cumsum(header[1:], exclusive=True)
+    rows, sizes = header[0], tf.ensure_shape(header[1:], [count])
+    begins = header_bytes + tf.cumsum(sizes, exclusive=True)
+    sections = iter([tf.strings.substr(content, begins[k], sizes[k]) for k in range(count)])
     columns = {}
-    for place, part in enumerate(kinds):
-        data = tf.strings.substr(content, begins[place], header[place + 1])
+    for part in kinds:
         if part.dtype == STRING:
-            values = tf.io.parse_tensor(data, tf.string)
+            values = _strings(next(sections), next(sections))
         else:
-            values = tf.io.decode_raw(data, part.dtype)
-        # A carrier has one string per row.
+            values = tf.io.decode_raw(next(sections), part.dtype)
         shape = shapes.get(part.key, ())
-        values = tf.reshape(values, [header[0], *shape])
-        columns[part.key] = tf.ensure_shape(values, [None, *shape])
+        columns[part.key] = tf.ensure_shape(tf.reshape(values, [rows, *shape]), [None, *shape])
     return columns
 
 
@@ -97,7 +91,7 @@ def element_spec(specs: Sequence[ColumnSpec]) -> dict[str, tf.TensorSpec | tf.Ra
 
 def _ragged(columns: Mapping[str, tf.Tensor], spec: ColumnSpec) -> tf.RaggedTensor:
     rows = columns[values_key(spec.name)]
-    value_bytes = ITEM_BYTES.get(spec.dtype, VARINT_BYTES)
+    value_bytes = ITEM_BYTES.get(spec.dtype, INT64_BYTES)
     if spec.dtype == STRING:
         measured = columns[sizes_key(spec.name)]
         values = _strings(tf.strings.reduce_join(measured), tf.strings.reduce_join(rows))
@@ -107,11 +101,11 @@ def _ragged(columns: Mapping[str, tf.Tensor], spec: ColumnSpec) -> tf.RaggedTens
     inner = spec.shape[spec.ragged_rank :]
     values = tf.reshape(values, [-1, *inner])
     if spec.ragged_rank == 1:
-        unit_bytes = value_bytes * tf.reduce_prod(tf.constant(inner, tf.int64))
+        unit_bytes = value_bytes * math.prod(inner)
         return _split(values, _lengths(measured) // unit_bytes)
     counts = columns[counts_key(spec.name)]
     arrays = tf.io.decode_raw(tf.strings.reduce_join(counts), tf.int64)
-    return _split(_split(values, arrays), _lengths(counts) // _INT64_BYTES)
+    return _split(_split(values, arrays), _lengths(counts) // INT64_BYTES)
 
 
 def _split(values: tf.Tensor | tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
@@ -123,21 +117,6 @@ def _lengths(strings: tf.Tensor) -> tf.Tensor:
 
 
 def _strings(sizes: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-    """The strings that have these sizes, as varints, and these bytes."""
-    count = _lengths(sizes) // VARINT_BYTES
-    content = tf.strings.join([sizes, data])
-    tensor = [
-        tf.constant(STRINGS_TYPE_AND_SHAPE),
-        _varint(count),
-        tf.constant(STRINGS_CONTENT),
-        _varint(_lengths(content)),
-        content,
-    ]
-    return tf.reshape(tf.io.parse_tensor(tf.strings.join(tensor), tf.string), [count])
-
-
-def _varint(number: tf.Tensor) -> tf.Tensor:
-    """A number as a varint of fixed width."""
-    groups = tf.bitwise.right_shift(number, tf.constant(VARINT_SHIFTS, tf.int64))
-    marked = (groups & 127) | tf.constant(VARINT_MARKS, tf.int64)
-    return tf.strings.reduce_join(tf.gather([bytes([byte]) for byte in range(256)], marked))
+    """The strings of these sizes, int64 in a scalar string, that are back to back in ``data``."""
+    lengths = tf.io.decode_raw(sizes, tf.int64)
+    return tf.strings.substr(data, tf.cumsum(lengths, exclusive=True), lengths)
