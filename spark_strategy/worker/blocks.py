@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import tensorflow as tf
 
@@ -98,7 +99,7 @@ def _ragged(columns: Mapping[str, tf.Tensor], spec: ColumnSpec) -> tf.RaggedTens
     else:
         measured = rows
         values = tf.io.decode_raw(tf.strings.reduce_join(rows), spec.dtype)
-    inner = spec.shape[spec.ragged_rank :]
+    inner = cast("tuple[int, ...]", spec.shape[spec.ragged_rank :])
     values = tf.reshape(values, [-1, *inner])
     if spec.ragged_rank == 1:
         unit_bytes = value_bytes * math.prod(inner)
