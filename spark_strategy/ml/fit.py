@@ -20,6 +20,7 @@ from spark_strategy.worker.context import get_context
 from spark_strategy.worker.selection import Selection, Selector
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column as Expression
     from pyspark.sql import DataFrame
 
 _WINDOW_ROWS: Final = 10_000
@@ -106,7 +107,7 @@ def fit(
         shuffle: rows of the window within which rows are permuted anew in each epoch; 0 keeps
             the order. By default 10,000, or as many as fit in 64 MiB.
         seed: of the shuffle and of the random share for validation.
-        verbose: by default one line per epoch, which reaches the driver.
+        verbose: what the chief shows; by default one line per epoch, which reaches the driver.
         columns: what a column's type does not say, such as the shape of an array.
         cache: where each rank keeps its rows for later epochs.
 
@@ -166,9 +167,8 @@ def _train(job: _Job) -> tuple[Any, dict[str, list[float]]]:
             label=parts.label,
             weight=parts.weight,
         )
-    history = model.fit(
-        dataset, validation_data=validation, callbacks=list(callbacks), **job.options
-    )
+    options = {**job.options, "verbose": job.options["verbose"] if context.is_chief else 0}
+    history = model.fit(dataset, validation_data=validation, callbacks=list(callbacks), **options)
     return (model if context.is_chief else None), history.history
 
 
@@ -211,7 +211,7 @@ def _rows(
     if validation is None:
         return feeding(df.select(*names), lambda: df.sparkSession, columns=columns, cache=cache)
     if isinstance(validation, str):
-        condition, names = df[validation], [name for name in names if name != validation]
+        condition = _indicator(df, validation)
         return split(df, names, condition, columns=columns, cache=cache)
     if isinstance(validation, float):
         if not 0 < validation < 1:
@@ -226,6 +226,15 @@ def _rows(
         )
     both = {TRAIN: df.select(*names), VALIDATION: validation.select(*names)}
     return feeding(both, lambda: df.sparkSession, columns=columns, cache=cache)
+
+
+def _indicator(df: DataFrame, name: str) -> Expression:
+    if name not in df.columns:
+        raise PlanError(f"There is no column {name!r}; the columns are {', '.join(df.columns)}.")
+    kind = df.schema[name].dataType.simpleString()
+    if kind != "boolean":
+        raise PlanError(f"{name!r} is {kind}, and validation is a boolean column.")
+    return df[name]
 
 
 def _top_level(df: DataFrame, selection: Selection) -> Iterator[str]:

@@ -34,6 +34,9 @@ _GRANT: Final = (
     tf.TensorSpec([2], tf.int64),
 )
 
+# There is no Python control flow to convert, and converting takes a second.
+_plain: Final = tf.autograph.experimental.do_not_convert
+
 # What passes through the pipeline, with the rows as first dimension: what a column is carried in,
 # and matrices.
 _Streams = dict[str, tf.Tensor]
@@ -93,8 +96,8 @@ class Feed:
         pipeline = _Pipeline(specs, selection.resolved(specs), shuffle)
         dataset = tf.data.Dataset.from_generator(
             lambda: map(_tensors, grants.epoch()), output_signature=_GRANT
-        ).flat_map(pipeline.batches)
-        dataset = dataset.map(pipeline.element)
+        ).flat_map(_plain(pipeline.batches))
+        dataset = dataset.map(_plain(pipeline.element))
         return sharded((dataset.repeat() if repeat else dataset).prefetch(2))
 
     def _specs(self, name: str) -> tuple[ColumnSpec, ...]:
@@ -130,10 +133,12 @@ class _Pipeline:
         seed: tf.Tensor,
     ) -> tf.data.Dataset:
         """One grant's batches."""
-        rows = tf.data.Dataset.from_tensor_slices((paths, bounds)).map(self._read)
+        rows = tf.data.Dataset.from_tensor_slices((paths, bounds)).map(_plain(self._read))
         if self.window:
             rows = rows.rebatch(self.window).enumerate(seed[0])
-            rows = rows.map(lambda place, streams: _permuted(streams, tf.stack([place, seed[1]])))
+            rows = rows.map(
+                _plain(lambda place, streams: _permuted(streams, tf.stack([place, seed[1]])))
+            )
         nothing = {
             key: tf.zeros([0, *spec.shape[1:]], spec.dtype)
             for key, spec in rows.element_spec.items()
