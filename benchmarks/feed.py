@@ -15,6 +15,7 @@ from typing import Any
 
 import feed_cases
 import pyarrow as pa
+import pyspark.cloudpickle
 import report
 
 from spark_strategy import Launcher, MultiWorker
@@ -26,6 +27,8 @@ RANKS = 2
 
 def main() -> None:
     """Measure both workloads, print, judge."""
+    # Spark's own workers import no file that lies beside this one.
+    pyspark.cloudpickle.register_pickle_by_value(feed_cases)
     asked = report.arguments(__doc__ or "", rounds=3, wide=200_000, narrow=2_000_000)
     settings = {"spark.driver.memory": "6g", "spark.python.worker.reuse": "false"}
     spark = report.quiet_spark(f"local[{RANKS}]", **settings)

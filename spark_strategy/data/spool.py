@@ -115,7 +115,7 @@ class SpoolReader:
         if line == _END:
             self.complete = True
             return
-        rows = int(line.split()[0])
+        rows = int(line.split(maxsplit=1)[0])
         self.entries.append(Entry(str(block_path(self._path, len(self.entries))), rows))
         self.rows += rows
 

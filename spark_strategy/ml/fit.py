@@ -167,7 +167,9 @@ def _train(job: _Job) -> tuple[Any, dict[str, list[float]]]:
             label=parts.label,
             weight=parts.weight,
         )
-    options = {**job.options, "verbose": job.options["verbose"] if context.is_chief else 0}
+    verbose = job.options["verbose"] if context.is_chief else 0
+    # The dataset shuffles; Keras would only say that it cannot.
+    options = {**job.options, "verbose": verbose, "shuffle": False}
     history = model.fit(dataset, validation_data=validation, callbacks=list(callbacks), **options)
     return (model if context.is_chief else None), history.history
 

@@ -68,6 +68,29 @@ def test_barrier_stage_finds_the_least_squares_solution() -> None:
     assert first == pytest.approx(residual[0] / len(y), rel=0.02)
 
 
+@pytest.mark.slow
+def test_mnist_fit_learns() -> None:
+    """Five epochs over a DataFrame of real images recognise most of those kept apart."""
+    line = last_line("mnist_fit.py")
+    assert line.startswith("test accuracy ")
+    assert numbers(line)[0] > 0.85
+
+
+@pytest.mark.slow
+def test_flights_fit_beats_its_baseline() -> None:
+    """On a part of the flights; always predicting the median is the baseline."""
+    error, baseline = numbers(last_line("flights_fit.py", "--rows", "20000", "--epochs", "5"))
+    assert error < 0.97 * baseline
+
+
+@pytest.mark.slow
+def test_streaming_fit_goes_on_after_a_restart() -> None:
+    """1,500 rows in three batches of 500, five epochs of 16 steps each, none lost or repeated."""
+    line = last_line("streaming_fit.py")
+    assert line.startswith("after 240 steps over 3 batches and a restart: ")
+    assert numbers(line)[0] > 0.9
+
+
 def test_every_example_is_tested() -> None:
     """No example goes stale unseen."""
     tested = set(re.findall(r"last_line\(\"(\w+\.py)\"", Path(__file__).read_text()))

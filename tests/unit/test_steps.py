@@ -38,7 +38,9 @@ def test_a_rank_sits_out_only_when_its_rows_have_run_out(rows: list[int], batch:
 
 
 @given(COUNTS, st.integers(5, 40), st.data())
-def test_what_is_known_when_does_not_matter(rows: list[int], batch: int, data: st.DataObject) -> None:
+def test_what_is_known_when_does_not_matter(
+    rows: list[int], batch: int, data: st.DataObject
+) -> None:
     """An observer who learns the counts bit by bit, in any order, settles the same steps."""
     known = [Shard()] * len(rows)
     used = [0] * len(rows)

@@ -20,7 +20,7 @@ FILE_LINES = 300
 FUNCTION_LINES = 50
 
 # Modules below share these; they use the standard library only.
-PURE = ("errors", "topology", "cluster", "plan", "outcome", "folder")
+PURE = ("errors", "topology", "cluster", "plan", "outcome", "folder", "data")
 SPARK = ("pyspark", "pyarrow", "cloudpickle", "psutil")
 TENSORFLOW = ("tensorflow", "keras", "tf_keras", "numpy", "cloudpickle")
 
@@ -30,9 +30,10 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "errors": (("outcome", "topology"), ()),
     "topology": (("errors",), ()),
     "cluster": (("errors", "topology"), ()),
-    "outcome": (("errors", "topology"), ()),
+    "outcome": (("errors", "topology", "data.feed"), ()),
     "plan": (("errors", "topology"), ()),
-    "folder": (("errors", "topology", "cluster", "outcome", "plan"), ()),
+    "folder": (("errors", "topology", "cluster", "outcome", "plan", "data"), ()),
+    "data": (("errors", "topology", "data"), ()),
     "spark": ((*PURE, "spark"), SPARK),
     "worker": ((*PURE, "worker", "keras"), TENSORFLOW),
     "keras": ((*PURE, "keras"), TENSORFLOW),
@@ -45,13 +46,18 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shipping": (("errors",), ("cloudpickle",)),
     "attempt": ((*PURE, "spark"), ("pyspark",)),
     "barrier": ((*PURE, "spark", "worker"), ("pyspark",)),
-    "launcher": ((*PURE, "attempt", "shipping", "spark", "worker"), ("pyspark",)),
+    "result": (PURE, ()),
+    "launcher": ((*PURE, "attempt", "result", "shipping", "spark", "worker"), ("pyspark",)),
     "ml": (("errors",), ()),
+    "ml.fit": (
+        (*PURE, "keras", "launcher", "result", "shipping", "spark", "worker"),
+        ("pyspark",),
+    ),
     "ml.adapt": (("errors", "ml.cells", "ml.tokens"), ("pyspark", "numpy", "tensorflow")),
     "ml.cells": (("errors",), ("pyspark",)),
     "ml.tokens": (("errors",), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
-    "": (("errors", "topology", "launcher", "barrier", "worker"), ()),
+    "": (("errors", "topology", "data", "launcher", "barrier", "result", "worker", "ml"), ()),
 }
 
 
