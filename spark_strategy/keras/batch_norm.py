@@ -4,15 +4,16 @@ Keras 3 creates them with ``aggregation="none"`` (layers/layer.py, add_weight), 
 moves its own, from its own rows, and no two ranks end with the same model; the chief's is the one
 saved. tf_keras reads them as the mean over replicas. So does this, after each epoch and before
 each evaluation: a moving average is linear, so the mean taken now and then equals the mean taken at
-every step. With ``synchronized=True`` the statistics are those of the global batch, and nothing is
-left to do.
+every step. A replica counts by the rows it trained on in the epoch: one that had none has nothing
+but initial values to bring. With ``synchronized=True`` the statistics are those of the global
+batch, and nothing is left to do.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from spark_strategy.keras.collective import means
+from spark_strategy.keras.collective import means, rows_counted
 
 
 def average(model: Any) -> None:
@@ -27,6 +28,8 @@ def average(model: Any) -> None:
         for variable in (layer.moving_mean, layer.moving_variance)
     ]
     if variables:
-        averages = means(model.distribute_strategy, variables)
+        strategy = model.distribute_strategy
+        rows = rows_counted(strategy, model._loss_tracker)
+        averages = means(strategy, [variable.value for variable in variables], rows)
         for variable, average_value in zip(variables, averages, strict=True):
             variable.assign(average_value)

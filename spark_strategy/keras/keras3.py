@@ -6,10 +6,13 @@ from types import ModuleType
 
 from spark_strategy.keras import callbacks, repair, saving
 from spark_strategy.keras.place import Place
+from spark_strategy.keras.repairs.end_of_data import END_OF_DATA
 from spark_strategy.keras.repairs.jit_compile import JIT_COMPILE
 from spark_strategy.keras.repairs.loss_scale import LOSS_SCALE
+from spark_strategy.keras.repairs.no_rows import NO_ROWS
 from spark_strategy.keras.repairs.optimizer_step import OPTIMIZER_STEP
 from spark_strategy.keras.repairs.reduce_logs import REDUCE_LOGS
+from spark_strategy.keras.repairs.row_weights import ROW_WEIGHTS
 from spark_strategy.keras.repairs.save_alone import SAVE_ALONE
 from spark_strategy.keras.repairs.shuffle import shared_seed
 from spark_strategy.keras.repairs.steps_per_execution import STEPS_PER_EXECUTION
@@ -22,6 +25,9 @@ REPAIRS = (
     LOSS_SCALE,
     JIT_COMPILE,
     STEPS_PER_EXECUTION,
+    ROW_WEIGHTS,
+    NO_ROWS,
+    END_OF_DATA,
     SAVE_ALONE,
 )
 

@@ -12,6 +12,8 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from spark_strategy.keras.collective import means, rows_counted
+
 
 @contextlib.contextmanager
 def local_reads() -> Iterator[None]:
@@ -40,10 +42,21 @@ def reading_locally(owner: Any, name: str) -> None:
 
 
 def equalize(model: Any) -> None:
-    """Gives every replica the mean of the moving statistics; every rank must call it."""
+    """Gives every replica the mean of the moving statistics; every rank must call it.
+
+    A replica counts by the rows it trained on in the epoch, as in ``batch_norm``.
+    """
     import tensorflow as tf
 
-    for variable in model.weights:
-        on_read = variable.synchronization == tf.VariableSynchronization.ON_READ
-        if on_read and variable.aggregation == tf.VariableAggregation.MEAN:
-            variable.assign(variable.read_value())
+    variables = [
+        variable
+        for variable in model.weights
+        if variable.synchronization == tf.VariableSynchronization.ON_READ
+        if variable.aggregation == tf.VariableAggregation.MEAN
+    ]
+    if variables:
+        strategy = model.distribute_strategy
+        loss = getattr(model.compiled_loss, "_total_loss_mean", None)
+        averages = means(strategy, variables, rows_counted(strategy, loss))
+        for variable, average_value in zip(variables, averages, strict=True):
+            variable.assign(average_value)

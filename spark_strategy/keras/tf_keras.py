@@ -1,6 +1,7 @@
 """What is changed in tf_keras in the child of a run.
 
-It trains on several workers as it is; saving, resuming, XLA on CPU and the progress bar need care.
+It trains on several workers as it is, if all have equally many rows; uneven rows, saving,
+resuming, XLA on CPU and the progress bar need care.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ import functools
 from types import ModuleType
 from typing import Any
 
-from spark_strategy.keras import local_reads, resume
+from spark_strategy.keras import local_reads, repair, resume
 from spark_strategy.keras.events import before
 from spark_strategy.keras.place import Place
 from spark_strategy.keras.redirect import into_scratch, through_artifact
 from spark_strategy.keras.repairs import xla
+from spark_strategy.keras.repairs.end_of_data_tf_keras import END_OF_DATA_TF_KERAS
+from spark_strategy.keras.repairs.no_rows_tf_keras import NO_ROWS_TF_KERAS
+from spark_strategy.keras.repairs.row_weights_tf_keras import ROW_WEIGHTS_TF_KERAS
+
+REPAIRS = (ROW_WEIGHTS_TF_KERAS, NO_ROWS_TF_KERAS, END_OF_DATA_TF_KERAS)
 
 
 def adapt(keras: ModuleType, place: Place) -> None:
-    """Makes saves, callbacks and progress those of one of several ranks."""
+    """Makes steps, saves, callbacks and progress those of one of several ranks."""
+    repair.apply(REPAIRS, keras.__version__)
     _adapt_saving(place)
     _adapt_callbacks(keras.callbacks, place)
     _adapt_restore()

@@ -1,4 +1,4 @@
-"""DataFrames on executors that are processes of their own, on a classic session and over Connect."""
+"""DataFrames on executors that are processes of their own: classic sessions, and Connect."""
 
 from __future__ import annotations
 

@@ -187,8 +187,9 @@ def verbosity(env: Env, verbose: Any) -> Any:
 
 def canaries(env: Env) -> Any:
     """Which repairs fit the installed Keras, and which faults it shows in this process."""
-    from spark_strategy.keras.keras3 import REPAIRS
+    from spark_strategy.keras import keras3, tf_keras
 
-    # After the repair only the first two can still be asked.
-    asked = REPAIRS if env.rank is None else REPAIRS[:2]
+    repairs = keras3.REPAIRS if env.is_keras3 else tf_keras.REPAIRS
+    # After the repair only the first two of Keras 3 can still be asked.
+    asked = repairs if env.rank is None else repairs[: 2 * env.is_keras3]
     return {repair.name: (repair.fits(), repair.faulty()) for repair in asked}

@@ -108,6 +108,10 @@ def prepare(start: Start) -> Env:
         spark_strategy.keras.install(is_chief=start.rank == 0, scratch=str(scratch))
     import tensorflow as tf
 
+    if start.rank is not None:
+        from spark_strategy.worker import sharded
+
+        sharded.keep_shards()
     strategy = None if start.rank is None else tf.distribute.MultiWorkerMirroredStrategy()
     keras = importlib.import_module(start.flavour)
     shared = Path(start.folder) / "shared"

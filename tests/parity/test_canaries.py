@@ -13,12 +13,11 @@ import models
 pytestmark = [pytest.mark.parity, pytest.mark.timeout(300)]
 
 
-def test_every_repair_fits_and_is_still_needed(pools: Any, keras3: str) -> None:
+def test_every_repair_fits_and_is_still_needed(pools: Any, flavour: str) -> None:
     """Untouched, Keras has each fault; repaired, those that calls alone can show are gone."""
-    outcome = pools.run(keras3, cases.canaries)
+    outcome = pools.run(flavour, cases.canaries)
     assert set(outcome.single.values()) == {(True, True)}
-    for name in ("symbolic build", "log reduction"):
-        assert outcome.ranks[0][name] == (True, False)
+    assert set(outcome.ranks[0].values()) <= {(True, False)}
 
 
 def test_unrepaired_keras_cannot_fit(pools: Any, keras3: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from spark_strategy.keras.collective import in_one_of_several_replicas, sum_over_replicas
 from spark_strategy.keras.repair import Repair, takes
 
 
@@ -38,11 +39,9 @@ def _mend() -> None:
 
     def check_finite(self: Any, grads: Any) -> Any:
         finite = check(self, grads)
-        context = tf.distribute.get_replica_context()
-        if context is None or context.num_replicas_in_sync == 1:
+        if not in_one_of_several_replicas():
             return finite
-        overflowed = context.all_reduce(tf.distribute.ReduceOp.SUM, 1 - tf.cast(finite, tf.int32))
-        return tf.equal(overflowed, 0)
+        return tf.equal(sum_over_replicas(1 - tf.cast(finite, tf.int32)), 0)
 
     optimizer.check_finite = check_finite
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from spark_strategy.keras.collective import in_one_of_several_replicas
 from spark_strategy.keras.repair import Repair, takes
 
 # The parts of an update that TFOptimizer runs across replicas and its base class locally.
@@ -51,21 +52,13 @@ def _faulty() -> bool:
     return _order_of_calls(_optimizer()) == ["clip", "sum"]
 
 
-def _replicated() -> bool:
-    """Whether this runs in one of several replicas, where gradients still have to be summed."""
-    import tensorflow as tf
-
-    context = tf.distribute.get_replica_context()
-    return context is not None and context.num_replicas_in_sync > 1
-
-
 def _mend() -> None:
     optimizer = _optimizer()
     for name in _LOCAL:
         setattr(optimizer, name, _locally(name))
 
     def backend_apply_gradients(self: Any, grads: Any, trainable_variables: Any) -> Any:
-        if _replicated():
+        if in_one_of_several_replicas():
             pairs = list(zip(grads, trainable_variables, strict=True))
             grads = [grad for grad, _ in self._all_reduce_sum_gradients(pairs)]
         return _base()._backend_apply_gradients(self, grads, trainable_variables)
@@ -78,7 +71,7 @@ def _locally(name: str) -> Any:
     across, local = getattr(_optimizer(), name), getattr(_base(), name)
 
     def method(self: Any, *args: Any) -> Any:
-        return (local if _replicated() else across)(self, *args)
+        return (local if in_one_of_several_replicas() else across)(self, *args)
 
     return method
 

@@ -9,6 +9,7 @@ are not saved, which collectives outweigh anyway.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from spark_strategy.keras.repair import Repair, takes
@@ -60,23 +61,43 @@ def _single_step(model: Any, make_function: Any, step_function: Any) -> Any:
 
 
 def _repeated(one_step: Any, several: int) -> Any:
-    """Up to ``several`` steps, and none on the empty batch a distributed iterator ends with."""
+    """Up to ``several`` steps, and none behind the end of the data."""
     import tensorflow as tf
 
     def steps(iterator: Any) -> Any:
-        if not isinstance(iterator, tf.distribute.DistributedIterator):
+        if isinstance(iterator, tf.distribute.DistributedIterator):
+            outputs = _steps_on_optionals(one_step, several, iterator)
+        elif isinstance(iterator, tf.data.Iterator):
+            outputs = _steps_to_the_end(one_step, several, iterator)
+        else:
             return one_step(iterator)  # train_on_batch brings its own single batch
-        outputs = None
-        for _ in range(several):
-            batch = iterator.get_next_as_optional()
-            if not batch.has_value():
-                break
-            outputs = one_step([batch.get_value()])
         if outputs is None:
             raise StopIteration
         return outputs
 
     return steps
+
+
+def _steps_on_optionals(one_step: Any, several: int, iterator: Any) -> Any:
+    """The last outputs; a distributed iterator ends with an empty batch, on which no step is."""
+    outputs = None
+    for _ in range(several):
+        batch = iterator.get_next_as_optional()
+        if not batch.has_value():
+            break
+        outputs = one_step([batch.get_value()])
+    return outputs
+
+
+def _steps_to_the_end(one_step: Any, several: int, iterator: Any) -> Any:
+    """The last outputs; a rank's own iterator says inside the step that the data is at its end."""
+    import tensorflow as tf
+
+    outputs = None
+    with contextlib.suppress(tf.errors.OutOfRangeError):
+        for _ in range(several):
+            outputs = one_step(iterator)
+    return outputs
 
 
 STEPS_PER_EXECUTION = Repair(

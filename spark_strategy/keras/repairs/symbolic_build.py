@@ -43,10 +43,22 @@ def _mend() -> None:
             return build(self, iterator=iterator, data_batch=data_batch)
         _, _, batches = next(iter(iterator))
         local = self.distribute_strategy.experimental_local_results
-        batch = tf.nest.map_structure(lambda value: local(value)[0], next(batches))
+        batch = tf.nest.map_structure(lambda value: _row_like(local(value)[0]), next(batches))
         return build(self, data_batch=batch)
 
     _trainer()._maybe_symbolic_build = maybe_symbolic_build
+
+
+def _row_like(value: Any) -> Any:
+    """The value, or in the place of one without rows the shape and dtype of one with a row.
+
+    A layer that reshapes by what it gets cannot be built from nothing.
+    """
+    import tensorflow as tf
+
+    if isinstance(value, tf.Tensor) and value.shape.rank and value.shape[0] == 0:
+        return tf.TensorSpec([1, *value.shape[1:]], value.dtype)
+    return value
 
 
 class _CannotReduceError(Exception):

@@ -35,9 +35,7 @@ if __name__ == "__main__":
     both = launcher.on({"train": rows, "validation": spark.range(100)})
     result = both.run(ids, "train")
     line = spark.range(0, 48, 1, 5).selectExpr("array(float(id) / 24 - 1) x", "float(id) / 8 - 3 y")
-    fitted = fit(
-        build, line, launcher=launcher, features="x", label="y", batch_size=48, epochs=25
-    )
+    fitted = fit(build, line, launcher=launcher, features="x", label="y", batch_size=48, epochs=25)
     holes = spark.range(100).selectExpr("if(id = 50, null, id) as id")
     try:
         launcher.on(holes).run(ids, "train")
