@@ -80,11 +80,12 @@ class Supervisor:
                 finished = True
                 self._seat.report(State.FINISHED)
             # A child that ends before it is released is a failure, also after its value.
-            failure = self._own_end() or (None if finished else self._underfed() or self._overdue())
+            # And its peers may still read what its feed counts.
+            failure = self._own_end() or self._underfed() or (None if finished else self._overdue())
             if failure:
                 self._seat.report(State.FAILED)
                 return failure
-            if self._counts and not finished:
+            if self._counts:
                 self._counts.exchange()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _FREEZE_POLL_S

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,6 +270,30 @@ def test_a_function_may_leave_rows_unread(spark: SparkSession) -> None:
 
 def _few() -> int:
     return len(next(iter(get_context().dataset(batch_size=100)))["id"])
+
+
+def test_a_rank_may_read_on_when_another_has_finished(spark: SparkSession) -> None:
+    """Whose rows are still counted, although it does not want them."""
+
+    def train() -> int:
+        batches = get_context().dataset(batch_size=1000, features="id")
+        return sum(len(batch) for batch in batches) if get_context().rank else 0
+
+    result = LAUNCHER.on(spark.range(0, 2_000_000, 1, 2)).run(train)
+    assert result.values == (0, 1_000_000)
+
+
+def test_a_rank_that_is_killed_leaves_no_rows_behind(spark: SparkSession) -> None:
+    """While Spark still sends them."""
+
+    def train() -> None:
+        next(iter(get_context().dataset(batch_size=100)))
+        if get_context().rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+
+    with pytest.raises(WorkerError, match=r"worker:1 .* was killed by SIGKILL"):
+        LAUNCHER.on(spark.range(0, 20_000_000, 1, 2)).run(train)
 
 
 def test_waits_are_in_the_summary(spark: SparkSession, tmp_path: Path) -> None:
