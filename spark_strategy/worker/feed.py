@@ -97,7 +97,8 @@ class Feed:
         dataset = tf.data.Dataset.from_generator(
             lambda: map(_tensors, grants.epoch()), output_signature=_GRANT
         ).flat_map(_plain(pipeline.batches))
-        dataset = dataset.map(_plain(pipeline.element))
+        if pipeline.is_ragged:
+            dataset = dataset.map(_plain(pipeline.element))
         return sharded((dataset.repeat() if repeat else dataset).prefetch(2))
 
     def _specs(self, name: str) -> tuple[ColumnSpec, ...]:
@@ -124,6 +125,14 @@ class _Pipeline:
     resolved: Resolved
     window: int
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether :meth:`batches` gives streams, to be made elements batch by batch.
+
+        Elements without ragged columns are made block by block, which is much rarer.
+        """
+        return any(spec.ragged for spec in self._wanted(self.resolved.columns_alone))
+
     def batches(
         self,
         paths: tf.Tensor,
@@ -132,35 +141,35 @@ class _Pipeline:
         empty: tf.Tensor,
         seed: tf.Tensor,
     ) -> tf.data.Dataset:
-        """One grant's batches."""
+        """One grant's batches: elements, or with ragged columns streams."""
         rows = tf.data.Dataset.from_tensor_slices((paths, bounds)).map(_plain(self._read))
         if self.window:
             rows = rows.rebatch(self.window).enumerate(seed[0])
             rows = rows.map(
-                _plain(lambda place, streams: _permuted(streams, tf.stack([place, seed[1]])))
+                _plain(lambda place, part: _permuted(part, tf.stack([place, seed[1]])))
             )
-        nothing = {
-            key: tf.zeros([0, *spec.shape[1:]], spec.dtype)
-            for key, spec in rows.element_spec.items()
-        }
+        nothing = tf.nest.map_structure(
+            lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), rows.element_spec
+        )
         # Sizes are used in turn. There must be one; the one added here is never reached.
         full = rows.rebatch(tf.concat([sizes, [1]], axis=0))
         return full.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(empty))
 
     def element(self, streams: _Streams) -> Any:
-        """What the train function gets, of one batch."""
+        """What the train function gets, of one batch (or block)."""
         tensors = blocks.finish(streams, self._wanted(self.resolved.columns_alone))
         matrices = {names: streams[_key(names)] for names in self.resolved.matrices}
         return self.resolved.element(tensors | matrices)
 
-    def _read(self, path: tf.Tensor, bounds: tf.Tensor) -> _Streams:
-        """One block's rows from ``bounds[0]`` to ``bounds[1]``."""
+    def _read(self, path: tf.Tensor, bounds: tf.Tensor) -> Any:
+        """One block's rows from ``bounds[0]`` to ``bounds[1]``, as an element or as streams."""
         columns = blocks.decode(tf.io.read_file(path), self.specs)
         alone = self._wanted(self.resolved.columns_alone)
         streams = {key: columns[key] for key in blocks.carriers(alone)}
         for names in self.resolved.matrices:
             streams[_key(names)] = matrix([columns[name] for name in names])
-        return {key: rows[bounds[0] : bounds[1]] for key, rows in streams.items()}
+        streams = {key: rows[bounds[0] : bounds[1]] for key, rows in streams.items()}
+        return streams if self.is_ragged else self.element(streams)
 
     def _wanted(self, names: Collection[str]) -> tuple[ColumnSpec, ...]:
         return tuple(spec for spec in self.specs if spec.name in names)
@@ -171,11 +180,11 @@ def _key(names: tuple[str, ...]) -> str:
     return "\0".join(names) + "\0"
 
 
-def _permuted(streams: _Streams, seed: tf.Tensor) -> _Streams:
-    """The rows of a window in a random order, the same in every stream."""
-    count = tf.shape(next(iter(streams.values())))[0]
+def _permuted(window: Any, seed: tf.Tensor) -> Any:
+    """The rows of a window in a random order, the same in every tensor."""
+    count = tf.shape(tf.nest.flatten(window)[0])[0]
     order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
-    return {key: tf.gather(rows, order) for key, rows in streams.items()}
+    return tf.nest.map_structure(lambda rows: tf.gather(rows, order), window)
 
 
 def _tensors(grant: Grant) -> tuple[Any, ...]:
