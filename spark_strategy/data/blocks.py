@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from spark_strategy.data.arrays import Texts, Values, values_of
 from spark_strategy.data.columns import ColumnSpec
-from spark_strategy.data.layout import INT64_BYTES
+from spark_strategy.data.layout import ALIGN_BYTES, INT64_BYTES
 
 _Array = npt.NDArray[Any]
 
@@ -114,9 +114,17 @@ def _parts(values: Values) -> Iterator[_Numbers | _Strings]:
 
 
 def _block(rows: int, sections: Sequence[memoryview]) -> Block:
-    header = _int64(np.array([rows, *(section.nbytes for section in sections)]))
-    buffers = [_view(header), *(section for section in sections if section.nbytes)]
+    header = _view(_int64(np.array([rows, *(section.nbytes for section in sections)])))
+    buffers = [buffer for section in (header, *sections) for buffer in _aligned(section)]
     return Block(rows, sum(buffer.nbytes for buffer in buffers), buffers)
+
+
+def _aligned(section: memoryview) -> Iterator[memoryview]:
+    """The section, and what it takes for the next one to begin where it should."""
+    if section.nbytes:
+        yield section
+    if missing := -section.nbytes % ALIGN_BYTES:
+        yield memoryview(bytes(missing))
 
 
 def _cuts(row_bytes: _Array, block_bytes: int) -> Iterator[tuple[int, int]]:

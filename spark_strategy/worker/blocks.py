@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.data.layout import (
+    ALIGN_BYTES,
     INT64_BYTES,
     ITEM_BYTES,
     STRING,
@@ -45,14 +46,17 @@ def decode(content: tf.Tensor, specs: Sequence[ColumnSpec]) -> dict[str, tf.Tens
     header_bytes = INT64_BYTES * (1 + count)
     header = tf.io.decode_raw(tf.strings.substr(content, 0, header_bytes), tf.int64)
     rows, sizes = header[0], tf.ensure_shape(header[1:], [count])
-    begins = header_bytes + tf.cumsum(sizes, exclusive=True)
-    sections = iter([tf.strings.substr(content, begins[k], sizes[k]) for k in range(count)])
+    room = -(-tf.concat([[header_bytes], sizes], axis=0) // ALIGN_BYTES) * ALIGN_BYTES
+    begins = tf.cumsum(room)
+    sections = iter([(begins[k], sizes[k]) for k in range(count)])
+    raw = tf.io.decode_raw(content, tf.uint8)
     columns = {}
     for part in kinds:
         if part.dtype == STRING:
-            values = _strings(next(sections), next(sections))
+            texts = [tf.strings.substr(content, *next(sections)) for _ in range(2)]
+            values = _strings(*texts)
         else:
-            values = tf.io.decode_raw(next(sections), part.dtype)
+            values = _numbers(raw, *next(sections), part.dtype)
         shape = shapes.get(part.key, ())
         columns[part.key] = tf.ensure_shape(tf.reshape(values, [rows, *shape]), [None, *shape])
     return columns
@@ -88,6 +92,16 @@ def element_spec(specs: Sequence[ColumnSpec]) -> dict[str, tf.TensorSpec | tf.Ra
         else tf.TensorSpec([None, *spec.shape], spec.dtype)
         for spec in specs
     }
+
+
+def _numbers(raw: tf.Tensor, begin: tf.Tensor, size: tf.Tensor, dtype: str) -> tf.Tensor:
+    """The numbers in a section of a block's bytes, in the same memory."""
+    section = raw[begin : begin + size]
+    if dtype == "bool":
+        return tf.cast(section, tf.bool)
+    if ITEM_BYTES[dtype] == 1:
+        return tf.bitcast(section, dtype)
+    return tf.bitcast(tf.reshape(section, [-1, ITEM_BYTES[dtype]]), dtype)
 
 
 def _ragged(columns: Mapping[str, tf.Tensor], spec: ColumnSpec) -> tf.RaggedTensor:
