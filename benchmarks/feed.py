@@ -3,7 +3,8 @@
 First epoch: what feeding adds to a run (its seconds less those of a run without rows), against
 a plain ``mapInArrow`` pass-through of the same DataFrame. Later epochs: against
 ``from_tensor_slices((x, y)).batch(128)`` over the same rows in the memory of the same process,
-one process per rank, in turns. Memory: also with a shard larger than the bound. A hash of all rows seen must equal that of all rows sent.
+one process per rank, in turns. Memory: also with a shard larger than the bound. A hash of all rows
+seen must equal that of all rows sent.
 """
 
 from __future__ import annotations
@@ -29,9 +30,7 @@ def main() -> None:
     """Measure both workloads, print, judge."""
     # Spark's own workers import no file that lies beside this one.
     pyspark.cloudpickle.register_pickle_by_value(feed_cases)
-    asked = report.arguments(
-        __doc__ or "", rounds=3, wide=200_000, narrow=2_000_000, large=500_000
-    )
+    asked = report.arguments(__doc__ or "", rounds=3, wide=200_000, narrow=2_000_000, large=500_000)
     settings = {"spark.driver.memory": "6g", "spark.python.worker.reuse": "false"}
     spark = report.quiet_spark(f"local[{RANKS}]", **settings)
     launcher = Launcher(MultiWorker(RANKS), spark=spark, logs=None)

@@ -145,9 +145,7 @@ class _Pipeline:
         rows = tf.data.Dataset.from_tensor_slices((paths, bounds)).map(_plain(self._read))
         if self.window:
             rows = rows.rebatch(self.window).enumerate(seed[0])
-            rows = rows.map(
-                _plain(lambda place, part: _permuted(part, tf.stack([place, seed[1]])))
-            )
+            rows = rows.map(_plain(lambda place, part: _permuted(part, tf.stack([place, seed[1]]))))
         nothing = tf.nest.map_structure(
             lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), rows.element_spec
         )
