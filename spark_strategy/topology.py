@@ -88,3 +88,63 @@ class MultiWorker:
 
     def __str__(self) -> str:
         return f"MultiWorker({self.workers})"
+
+
+@dataclass(frozen=True, slots=True)
+class Independent:
+    """Calls that know nothing of each other, up to ``n`` at a time; no cluster, no barrier.
+
+    Each call is a run of its own: rank 0 of 1, TensorFlow's default strategy, no TF_CONFIG.
+    ``get_context().task`` is its number, such as ``item:3``.
+
+    Args:
+        n: how many run at the same time, as far as Spark has slots; ``run`` makes ``n`` calls,
+            ``map`` one for each of its items.
+
+    Raises:
+        PlanError: ``n`` is not a whole number of at least 1.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if not is_count(self.n) or self.n < 1:
+            raise PlanError(f"Independent(n) takes a whole number of at least 1, found {self.n!r}.")
+
+    @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        """``item:0`` to ``item:n-1``, the calls of ``run``."""
+        return tuple(Item(index).tasks[0] for index in range(self.n))
+
+    @property
+    def callers(self) -> tuple[TaskId, ...]:
+        """Every call."""
+        return self.tasks
+
+    def __str__(self) -> str:
+        return f"Independent({self.n})"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One call of an :class:`Independent` topology, as the topology of its own run."""
+
+    index: int
+
+    @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        """The one call."""
+        return (TaskId("item", self.index),)
+
+    @property
+    def callers(self) -> tuple[TaskId, ...]:
+        """The one call."""
+        return self.tasks
+
+    def __str__(self) -> str:
+        return f"item:{self.index}"
+
+
+def forms_cluster(topology: Topology) -> bool:
+    """Whether the tasks must run at the same time, in one barrier stage, and meet."""
+    return not isinstance(topology, Independent | Item)

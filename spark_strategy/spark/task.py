@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from spark_strategy.folder import ChildFolder, ChildOrder
 from spark_strategy.outcome import Failure, Outcome, Reason, to_record
 from spark_strategy.plan import Orders
 from spark_strategy.spark import gpus, rendezvous
+from spark_strategy.spark.alone import Alone
 from spark_strategy.spark.child import Child, environment, new_folder
 from spark_strategy.spark.control import Seat, open_hub
 from spark_strategy.spark.environment import Versions, objection
@@ -31,7 +32,7 @@ from spark_strategy.spark.feeder import Feeder
 from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.wire import connect
-from spark_strategy.topology import Topology
+from spark_strategy.topology import Topology, forms_cluster
 
 # The driver declares the same columns to Spark (``stage.py``); Arrow compares the two.
 SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())])
@@ -74,8 +75,15 @@ class TaskOrder:
 
 def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One rank: its outcome as one row."""
-    report, payload = to_record(_Rank(order, BarrierTaskContext.get(), batches).outcome())
-    rank = BarrierTaskContext.get().partitionId()
+    context: BarrierTaskContext | Alone
+    if forms_cluster(order.topology):
+        context = BarrierTaskContext.get()
+    else:
+        context = Alone()
+        # Spark itself starts such a task again when it loses the executor.
+        order = replace(order, fence=replace(order.fence, attempt=context.attempt))
+    report, payload = to_record(_Rank(order, context, batches).outcome())
+    rank = context.partitionId()
     yield pa.RecordBatch.from_pylist(
         [{"rank": rank, "report": report, "payload": payload}], schema=SCHEMA
     )
@@ -85,7 +93,10 @@ class _Rank:
     """One rank of one attempt."""
 
     def __init__(
-        self, order: TaskOrder, barrier: BarrierTaskContext, batches: Iterator[pa.RecordBatch]
+        self,
+        order: TaskOrder,
+        barrier: BarrierTaskContext | Alone,
+        batches: Iterator[pa.RecordBatch],
     ) -> None:
         self._order = order
         self._batches = batches

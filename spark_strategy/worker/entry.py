@@ -21,6 +21,7 @@ from typing import Any, Final
 from spark_strategy import keras
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
 from spark_strategy.folder import ChildFolder, ChildOrder
+from spark_strategy.topology import forms_cluster
 from spark_strategy.worker import postmortem
 
 # A cell of an Arrow binary column: 32-bit offsets, and room for what goes with it.
@@ -87,7 +88,9 @@ def _run(folder: ChildFolder) -> bytes:
         sharded.keep_shards()
     strategies.check_gpus(order.gpus)
     cluster = folder.wait_for_cluster(order.deadline_s)
-    os.environ["TF_CONFIG"] = cluster.tf_config(order.task)
+    os.environ.pop("TF_CONFIG", None)
+    if forms_cluster(order.topology):
+        os.environ["TF_CONFIG"] = cluster.tf_config(order.task)
     strategy = tf.distribute.get_strategy()
     with clock.phase("strategy_s"):
         if order.scope:

@@ -47,7 +47,12 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "attempt": ((*PURE, "spark"), ("pyspark",)),
     "barrier": ((*PURE, "spark", "worker"), ("pyspark",)),
     "result": (PURE, ()),
-    "launcher": ((*PURE, "attempt", "result", "shipping", "spark", "worker"), ("pyspark",)),
+    "independent": ((*PURE, "attempt", "spark"), ("pyspark",)),
+    "launcher": (
+        (*PURE, "attempt", "independent", "result", "shipping", "spark", "worker"),
+        ("pyspark",),
+    ),
+    "decorate": ((*PURE, "launcher", "result", "worker"), ()),
     "ml": (("errors",), ()),
     "ml.fit": (
         (*PURE, "keras", "launcher", "result", "shipping", "spark", "worker"),
@@ -57,7 +62,10 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ml.cells": (("errors",), ("pyspark",)),
     "ml.tokens": (("errors",), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
-    "": (("errors", "topology", "data", "launcher", "barrier", "result", "worker", "ml"), ()),
+    "": (
+        ("errors", "topology", "data", "decorate", "launcher", "barrier", "result", "worker", "ml"),
+        (),
+    ),
 }
 
 
