@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import errors
-from spark_strategy.topology import Independent, MultiWorker
+from spark_strategy.topology import Independent, ModelParallel, MultiWorker
 
 if TYPE_CHECKING:
     from spark_strategy.barrier import join_cluster
@@ -31,6 +31,7 @@ __all__ = [
     "Independent",
     "Launcher",
     "MapResult",
+    "ModelParallel",
     "MultiWorker",
     "RunResult",
     "SparkClusterResolver",

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from spark_strategy import keras
+from spark_strategy.cluster import Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
 from spark_strategy.folder import ChildFolder, ChildOrder
-from spark_strategy.topology import forms_cluster
+from spark_strategy.topology import ModelParallel, forms_cluster
 from spark_strategy.worker import postmortem
 
 # A cell of an Arrow binary column: 32-bit offsets, and room for what goes with it.
@@ -98,8 +99,9 @@ def _run(folder: ChildFolder) -> bytes:
 
             resolver = SparkClusterResolver(cluster, order.task)
             strategy = strategies.build(order.topology, resolver, order.communication)
+        mesh = _mesh(order, cluster)
     with clock.phase("function_s"):
-        value = _call(folder, order, function, strategy)
+        value = _call(folder, order, function, strategy, mesh)
     return _pickled(value)
 
 
@@ -117,7 +119,19 @@ def _is_chief(order: ChildOrder) -> bool:
     return order.task == order.topology.callers[0]
 
 
-def _call(folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any) -> object:
+def _mesh(order: ChildOrder, cluster: Cluster) -> Any:
+    """The DTensor mesh, if there is to be one."""
+    if not isinstance(order.topology, ModelParallel):
+        return None
+    from spark_strategy.worker import mesh
+
+    os.environ.update(mesh.environment(cluster, order.task, order.communication))
+    return mesh.build(order.topology) if order.scope else None
+
+
+def _call(
+    folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any, mesh: Any
+) -> object:
     from spark_strategy.worker.context import WorkerContext, entered
 
     feed = _feed(folder, order)
@@ -130,6 +144,7 @@ def _call(folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any
         strategy=strategy,
         scratch=str(folder.scratch_path),
         feed=feed,
+        mesh=mesh,
     )
     with entered(lambda: context), strategy.scope() if order.scope else contextlib.nullcontext():
         # Unpickled in scope: a model among the arguments creates its variables here.
