@@ -1,0 +1,197 @@
+"""DTensor meshes over ranks: sharded layers compute what unsharded ones do."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spark_strategy import Launcher, ModelParallel, get_context
+from spark_strategy.errors import PlanError
+
+pytestmark = pytest.mark.usefixtures("spark", "leaves_nothing")
+
+ROWS, WORDS, WIDTH, UNITS = 12, 30, 8, 16
+
+
+def initial() -> list[np.ndarray]:
+    """Embedding, two kernels."""
+    random = np.random.default_rng(3)
+    shapes = [(WORDS, WIDTH), (WIDTH, UNITS), (UNITS, 4)]
+    return [random.normal(size=shape).astype("float32") for shape in shapes]
+
+
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    """Word ids and targets."""
+    random = np.random.default_rng(4)
+    ids = random.integers(0, WORDS, ROWS).astype("int32")
+    return ids, random.normal(size=(ROWS, 4)).astype("float32")
+
+
+def loss_of(weights: Any, ids: Any, y: Any) -> Any:
+    """The model, sharded or not: TensorFlow sees the layouts."""
+    import tensorflow as tf
+
+    table, first, second = weights
+    hidden = tf.nn.relu(tf.matmul(tf.gather(table, ids), first))
+    return tf.reduce_mean(tf.square(tf.matmul(hidden, second) - y))
+
+
+def sharded() -> dict[str, Any]:
+    """Loss, gradients, and what this rank holds."""
+    import psutil
+    import tensorflow as tf
+    from tensorflow.experimental import dtensor
+
+    mesh, whole = get_context().mesh, dtensor.UNSHARDED
+    layouts = [[whole, "model"], [whole, "model"], ["model", whole]]
+    everywhere = dtensor.Layout.replicated(mesh, rank=2)
+    weights = [
+        dtensor.DVariable(
+            dtensor.relayout(
+                dtensor.copy_to_mesh(tf.constant(value), everywhere), dtensor.Layout(layout, mesh)
+            )
+        )
+        for value, layout in zip(initial(), layouts, strict=True)
+    ]
+    ids, y = (
+        dtensor.copy_to_mesh(tf.constant(value), dtensor.Layout.replicated(mesh, value.ndim))
+        for value in batch()
+    )
+    if "batch" in mesh.dim_names:
+        ids = dtensor.relayout(ids, dtensor.Layout(["batch"], mesh))
+        y = dtensor.relayout(y, dtensor.Layout(["batch", whole], mesh))
+
+    @tf.function
+    def both() -> Any:
+        with tf.GradientTape() as tape:
+            loss = loss_of(weights, ids, y)
+        return loss, [
+            dtensor.relayout(tf.convert_to_tensor(one), everywhere)
+            for one in tape.gradient(loss, weights)
+        ]
+
+    loss, gradients = both()
+    listening = [
+        link.laddr.port
+        for link in psutil.Process().net_connections("tcp")
+        if link.status == "LISTEN"
+    ]
+    return {
+        "loss": float(loss),
+        "gradients": [dtensor.unpack(one)[0].numpy() for one in gradients],
+        "shapes": [[tuple(part.shape) for part in dtensor.unpack(w)] for w in weights],
+        "mesh": mesh.size,
+        "own": os.environ["DTENSOR_JOBS"].split(",")[get_context().rank],
+        "listening": listening,
+    }
+
+
+def unsharded() -> tuple[float, list[np.ndarray]]:
+    """The same in this process, with plain variables."""
+    import tensorflow as tf
+
+    weights = [tf.Variable(value) for value in initial()]
+    with tf.GradientTape() as tape:
+        loss = loss_of(weights, *map(tf.constant, batch()))
+    return float(loss), [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, weights)]
+
+
+@pytest.mark.parametrize("mesh", [{"model": 2}, {"batch": 2, "model": 2}], ids=str)
+@pytest.mark.filterwarnings("ignore:Converting sparse IndexedSlices:UserWarning")
+def test_sharded_layers_agree_with_unsharded_ones(mesh: dict[str, int]) -> None:
+    """Loss and every gradient; each rank holds its shards only, and listens where it reserved."""
+    result = Launcher(ModelParallel(2, mesh=mesh), timeout_s=120, logs=None).run(sharded)
+
+    loss, gradients = unsharded()
+    devices = ModelParallel(2, mesh=mesh).devices_per_worker
+    for value in result.values:
+        assert value["mesh"] == 2 * devices
+        assert value["shapes"] == [
+            [(WORDS, WIDTH // 2)] * devices,
+            [(WIDTH, UNITS // 2)] * devices,
+            [(UNITS // 2, 4)] * devices,
+        ]
+        assert value["loss"] == pytest.approx(loss, rel=1e-5)
+        for ours, theirs in zip(value["gradients"], gradients, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+        assert [int(value["own"].rpartition(":")[2])] == value["listening"]
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """512 real digits."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return (x / 16).astype("float32")[:512], y.astype("int64")[:512]
+
+
+def keras_fit(*, on_mesh: bool) -> dict[str, Any]:
+    """tf_keras's own LayoutMap, and its fit over a DTensorDataset; or the plain model."""
+    import tensorflow as tf
+    import tf_keras
+    from tensorflow.experimental import dtensor
+
+    tf_keras.utils.set_random_seed(7)
+    x, y = digits()
+    rows = tf.data.Dataset.from_tensor_slices((x, y))
+
+    def build() -> Any:
+        ones = tf_keras.initializers.Constant
+        pixels = tf_keras.Input((64,))
+        hidden = tf_keras.layers.Dense(16, "tanh", name="hidden", kernel_initializer=ones(0.01))(
+            pixels
+        )
+        out = tf_keras.layers.Dense(10, "softmax", name="out", kernel_initializer=ones(0.02))
+        return tf_keras.Model(pixels, out(hidden))
+
+    if not on_mesh:
+        model, optimizer = build(), tf_keras.optimizers.Adam(0.01)
+        data = rows.batch(64)
+    else:
+        mesh, whole = get_context().mesh, dtensor.UNSHARDED
+        layouts = tf_keras.dtensor.experimental.LayoutMap(mesh=mesh)
+        layouts["hidden.kernel"] = dtensor.Layout([whole, "model"], mesh)
+        layouts["hidden.bias"] = dtensor.Layout(["model"], mesh)
+        layouts["out.kernel"] = dtensor.Layout(["model", whole], mesh)
+        with layouts.scope():
+            model = build()
+        optimizer = tf_keras.optimizers.Adam(0.01, mesh=mesh)
+        data = dtensor.DTensorDataset(
+            rows,
+            global_batch_size=64,
+            mesh=mesh,
+            layouts=(dtensor.Layout(["batch", whole], mesh), dtensor.Layout(["batch"], mesh)),
+            batch_dim="batch",
+        )
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    history = model.fit(data, epochs=1, steps_per_epoch=8, verbose=0)
+    return {"loss": history.history["loss"]}
+
+
+def test_tf_keras_fits_a_sharded_model() -> None:
+    """The loss of an epoch is the unsharded model's."""
+    launcher = Launcher(
+        ModelParallel(2, mesh={"batch": 1, "model": 2}),
+        env={"TF_USE_LEGACY_KERAS": "1"},
+        timeout_s=120,
+        logs=None,
+    )
+    value = launcher.run(keras_fit, on_mesh=True).value
+    assert value["loss"] == pytest.approx(keras_fit(on_mesh=False)["loss"], rel=1e-4)
+
+
+def test_a_mesh_that_does_not_fit_is_refused() -> None:
+    """The sizes found are in the message."""
+    with pytest.raises(PlanError, match=r"1 x 3 = 3 devices, .* each of 2 workers"):
+        ModelParallel(2, mesh={"batch": 1, "model": 3})
+    with pytest.raises(PlanError, match="sizes of the mesh's dimensions by name"):
+        ModelParallel(2, mesh={})
+    with pytest.raises(PlanError, match="size is a whole number of at least 1"):
+        ModelParallel(2, mesh={"model": 0})
+    with pytest.raises(PlanError, match="name is an identifier"):
+        ModelParallel(2, mesh={"": 2})
+    assert len({ModelParallel(2, {"model": 2}), ModelParallel(2, {"model": 2})}) == 1
+    assert str(ModelParallel(2, {"model": 4})) == "ModelParallel(2, mesh={'model': 4})"
