@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spark_strategy.data.columns import Column
     from spark_strategy.data.feed import Cache
     from spark_strategy.decorate import distribute
+    from spark_strategy.evaluator import Evaluation, Evaluator
     from spark_strategy.launcher import Launcher
     from spark_strategy.ml.adapt import adapt
     from spark_strategy.ml.fit import FitResult, fit
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Cache",
     "Column",
+    "Evaluation",
+    "Evaluator",
     "FitResult",
     "Independent",
     "Launcher",
@@ -48,6 +51,8 @@ __all__ = [
 _LATER: Final = {
     "Cache": "spark_strategy.data.feed",
     "Column": "spark_strategy.data.columns",
+    "Evaluation": "spark_strategy.evaluator",
+    "Evaluator": "spark_strategy.evaluator",
     "Launcher": "spark_strategy.launcher",
     "FitResult": "spark_strategy.ml.fit",
     "MapResult": "spark_strategy.result",

@@ -54,6 +54,7 @@ class Attempt:
         feeding: the rows to feed the ranks with; None for none.
         run_id: the run's name.
         number: 0 for the first attempt.
+        evaluator: pickled ``Evaluator``; empty for none.
         halt: ends the attempt when it is set; None for never.
         queued: whether this attempt waits for its turn behind others of its run, which no
             deadline counts.
@@ -68,6 +69,7 @@ class Attempt:
         feeding: Feeding | None,
         run_id: str,
         number: int,
+        evaluator: bytes = b"",
         halt: threading.Event | None = None,
         queued: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -77,6 +79,7 @@ class Attempt:
         self._feeding = feeding
         self._fence = Fence(run_id, number)
         self._secret = wire.new_secret()
+        self._evaluator = evaluator
         self._halt = halt or threading.Event()
         self._queued = queued
         self.running = False
@@ -131,6 +134,7 @@ class Attempt:
             python_path=tuple(here) if local else (),
             own_log=not local,
             feed=self._feeding.order if self._feeding else None,
+            evaluator=self._evaluator,
         )
 
     def _collected(self, stage: Stage, output: OutputListener | None) -> tuple[Outcome, ...]:

@@ -15,6 +15,7 @@ from spark_strategy.attempt import Attempt
 from spark_strategy.data.columns import Column
 from spark_strategy.data.feed import Cache
 from spark_strategy.errors import PlanError, SparkStrategyError
+from spark_strategy.evaluator import Evaluator
 from spark_strategy.independent import Calls, checked_items
 from spark_strategy.outcome import Outcome
 from spark_strategy.plan import Communication, LaunchPlan, Orders
@@ -22,7 +23,7 @@ from spark_strategy.result import MapResult, RunResult, map_result_of, result_of
 from spark_strategy.spark import capacity, session
 from spark_strategy.spark.frames import Feeding, feeding
 from spark_strategy.spark.resources import profile_for
-from spark_strategy.topology import Independent, Topology, forms_cluster
+from spark_strategy.topology import Independent, Topology, WithEvaluator, forms_cluster
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -61,6 +62,7 @@ class Launcher:
         env: environment variables of the ranks' processes.
         scope: whether the function runs inside ``strategy.scope()``; with False it builds
             its own strategy, for which TF_CONFIG is set.
+        evaluator: evaluates checkpoints in one more rank, beside the training.
         logs: called on the driver with each line the ranks print; None leaves the lines to
             the executors' logs (on ``local[n]``, which has none, to a failure's last lines).
 
@@ -80,6 +82,7 @@ class Launcher:
     interface: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     scope: bool = True
+    evaluator: Evaluator | None = None
     logs: Callable[[str], None] | None = to_stdout
 
     def __post_init__(self) -> None:
@@ -90,11 +93,13 @@ class Launcher:
             )
         if self.logs is not None and not callable(self.logs):
             raise PlanError(f"logs is a function of one line, or None; found {self.logs!r}.")
+        if self.evaluator is not None and not forms_cluster(self.topology):
+            raise PlanError(f"evaluator= stands beside a training, and {self.topology} has none.")
         self._orders()
 
     def __getstate__(self) -> dict[str, Any]:
         # A decorated function may refer to itself; the driver's session stays on the driver.
-        return {**self.__dict__, "spark": None, "logs": None, "resources": None}
+        return {**self.__dict__, "spark": None, "logs": None, "resources": None, "evaluator": None}
 
     def plan(self) -> LaunchPlan:
         """What would be launched; print it for a dry run.
@@ -133,6 +138,11 @@ class Launcher:
         Raises:
             PlanError: a column cannot become a tensor; it and its type are named.
         """
+        if self.evaluator is not None:
+            raise PlanError(
+                "A run with an evaluator cannot be fed with a DataFrame yet: read files in the "
+                "train function, or train without evaluator=."
+            )
         return Fed(self, feeding(data, self._session, columns=columns, cache=cache or Cache()))
 
     def map(
@@ -202,18 +212,30 @@ class Launcher:
             calls = Calls(spark, plan, payloads, feeding=rows, run_id=run_id)
             ends = calls.ends(profile, self.logs, max_failures=max_failures)
         else:
-            attempt = Attempt(spark, plan, payloads[0], feeding=rows, run_id=run_id, number=0)
+            attempt = Attempt(
+                spark,
+                plan,
+                payloads[0],
+                feeding=rows,
+                run_id=run_id,
+                number=0,
+                evaluator=shipping.pickled(self.evaluator, (), {}) if self.evaluator else b"",
+            )
             ends = attempt.outcomes(profile, self.logs)
         _log.info("Finished %s after %.1f s", self.topology, time.monotonic() - began)
         return ends
 
+    @property
+    def _everyone(self) -> Topology:
+        return WithEvaluator(self.topology) if self.evaluator else self.topology
+
     def _session(self) -> SparkSession:
-        return self.spark or session.active_or_local(len(self.topology.tasks))
+        return self.spark or session.active_or_local(len(self._everyone.tasks))
 
     def _plan(self, spark: SparkSession) -> LaunchPlan:
-        at_once = len(self.topology.tasks) if forms_cluster(self.topology) else 0
+        at_once = len(self._everyone.tasks) if forms_cluster(self.topology) else 0
         found = capacity.read(spark, tasks=at_once)
-        return LaunchPlan(self.topology, self._orders(), found)
+        return LaunchPlan(self._everyone, self._orders(), found)
 
     def _orders(self) -> Orders:
         return Orders(**{name: getattr(self, name) for name in Orders.__dataclass_fields__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,13 @@ from typing import Any, Generic, TypeVar
 
 from spark_strategy.data.feed import FeedStats
 from spark_strategy.errors import ResultError, SparkStrategyError
+from spark_strategy.evaluator import Evaluation, EvaluatorReport
 from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings, to_error
+from spark_strategy.topology import EVALUATOR, TaskId
 
 R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class RunResult(Generic[R]):
         settings: interconnect settings the run was given (communication, interface, and the
             NCCL, UCX and TensorFlow variables of ``env``).
         feed: how each rank was fed, in rank order; empty where Spark fed nothing.
+        evaluations: what the evaluator found, in the order of the checkpoints.
+        evaluator_problem: why the evaluator ended before training did; empty if it did not.
     """
 
     value: R
@@ -38,6 +45,8 @@ class RunResult(Generic[R]):
     peak_rss_bytes: tuple[int, ...]
     settings: Mapping[str, str]
     feed: tuple[FeedStats, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    evaluator_problem: str = ""
 
     @property
     def rows(self) -> int:
@@ -168,7 +177,11 @@ def result_of(
         error = to_error(failures)
         raise error from _original(error.failures[0])
     successes = [one for one in outcomes if isinstance(one, Success)]
-    values = tuple(_unpickled(success) for success in successes)
+    evaluating = [one for one in successes if TaskId.parse(one.task).job == EVALUATOR]
+    values = tuple(_unpickled(success) for success in successes if success not in evaluating)
+    report = EvaluatorReport.from_json(evaluating[0].value) if evaluating else EvaluatorReport()
+    if report.problem:
+        _log.warning("The evaluator %s; training went on without it", report.problem)
     return RunResult(
         value=values[0],
         values=values,
@@ -178,6 +191,8 @@ def result_of(
         peak_rss_bytes=tuple(success.peak_rss_bytes for success in successes),
         settings=settings,
         feed=tuple(success.feed for success in successes if success.feed),
+        evaluations=report.evaluations,
+        evaluator_problem=report.problem,
     )
 
 

@@ -6,9 +6,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from spark_strategy.errors import PlanError
+
+# TensorFlow's name for the role.
+EVALUATOR: Final = "evaluator"
 
 
 def is_count(value: object) -> bool:
@@ -216,6 +219,34 @@ class Item:
 
     def __str__(self) -> str:
         return f"item:{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class WithEvaluator:
+    """Another topology, and ``evaluator:0`` as the last rank, outside its cluster.
+
+    So TensorFlow's convention has it: TF_CONFIG names the task, and the cluster lacks it.
+    """
+
+    training: Topology
+
+    @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        """The tasks that train, then the evaluator."""
+        return (*self.training.tasks, TaskId(EVALUATOR, 0))
+
+    @property
+    def callers(self) -> tuple[TaskId, ...]:
+        """Those of the training."""
+        return self.training.callers
+
+    def __str__(self) -> str:
+        return f"{self.training} with an evaluator"
+
+
+def evaluators(topology: Topology) -> frozenset[int]:
+    """The ranks that evaluate beside the training."""
+    return frozenset(rank for rank, task in enumerate(topology.tasks) if task.job == EVALUATOR)
 
 
 def forms_cluster(topology: Topology) -> bool:

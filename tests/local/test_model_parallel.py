@@ -82,7 +82,7 @@ def sharded() -> dict[str, Any]:
     return {
         "loss": float(loss),
         "gradients": [dtensor.unpack(one)[0].numpy() for one in gradients],
-        "shapes": [[tuple(part.shape) for part in dtensor.unpack(w)] for w in weights],
+        "shapes": [[tuple(part.shape) for part in dtensor.unpack(w.read_value())] for w in weights],
         "mesh": mesh.size,
         "own": os.environ["DTENSOR_JOBS"].split(",")[get_context().rank],
         "listening": listening,
