@@ -64,9 +64,8 @@ def train(units: int, steps: int) -> dict[str, float]:
         logits(everywhere(x[kept_apart])), dtensor.Layout.replicated(mesh, rank=2)
     )
     guessed = np.argmax(dtensor.unpack(replicated)[0], axis=1)
-    held = sum(
-        part.shape.num_elements() for w in (hidden, out) for part in dtensor.unpack(w.read_value())
-    )
+    parts = [part for w in (hidden, out) for part in dtensor.unpack(w.read_value())]
+    held = sum(part.shape.num_elements() for part in parts)
     return {
         "accuracy": float(np.mean(guessed == digits[kept_apart])),
         "share": held / (64 * units + units * 10),

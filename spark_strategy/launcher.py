@@ -219,7 +219,7 @@ class Launcher:
                 feeding=rows,
                 run_id=run_id,
                 number=0,
-                evaluator=shipping.pickled(self.evaluator, (), {}) if self.evaluator else b"",
+                evaluator=self._evaluator(),
             )
             ends = attempt.outcomes(profile, self.logs)
         _log.info("Finished %s after %.1f s", self.topology, time.monotonic() - began)
@@ -228,6 +228,13 @@ class Launcher:
     @property
     def _everyone(self) -> Topology:
         return WithEvaluator(self.topology) if self.evaluator else self.topology
+
+    def _evaluator(self) -> bytes:
+        if self.evaluator is None:
+            return b""
+        args = (self.evaluator.checkpoints,)
+        kwargs = {"tensorboard": self.evaluator.tensorboard}
+        return shipping.pickled(self.evaluator.evaluate, args, kwargs)
 
     def _session(self) -> SparkSession:
         return self.spark or session.active_or_local(len(self._everyone.tasks))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spark_strategy import keras
 from spark_strategy.cluster import Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
+from spark_strategy.evaluator import Evaluator
 from spark_strategy.folder import ChildFolder, ChildOrder
 from spark_strategy.topology import EVALUATOR, ModelParallel, forms_cluster
 from spark_strategy.worker import postmortem
@@ -145,10 +146,12 @@ def _evaluate(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
 
     context = _context(folder, order, strategy=tf.distribute.get_strategy())
     with entered(lambda: context):
-        evaluator, _, _ = _unpickled(function)
+        evaluate, args, kwargs = _unpickled(function)
         folder.mark_started()
         checkpoints.evaluate_all(
-            evaluator, ended=lambda: folder.training_ended, record=folder.write_evaluations
+            Evaluator(evaluate, *args, **kwargs),
+            ended=lambda: folder.training_ended,
+            record=folder.write_evaluations,
         )
     return b""
 

@@ -118,7 +118,7 @@ def test_a_failed_training_stops_its_evaluator(tmp_path: Path) -> None:
         return {}
 
     launcher = Launcher(MultiWorker(1), evaluator=Evaluator(never, str(tmp_path)), logs=None)
-    with pytest.raises(WorkerError, match="worker:0 .*RuntimeError: planned"):
+    with pytest.raises(WorkerError, match=r"worker:0 .*RuntimeError: planned"):
         launcher.run(fail)
 
 

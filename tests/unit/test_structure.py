@@ -63,21 +63,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ml.cells": (("errors",), ("pyspark",)),
     "ml.tokens": (("errors",), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
-    "": (
-        (
-            "errors",
-            "topology",
-            "evaluator",
-            "data",
-            "decorate",
-            "launcher",
-            "barrier",
-            "result",
-            "worker",
-            "ml",
-        ),
-        (),
-    ),
+    "": ((*PURE, "decorate", "launcher", "barrier", "result", "worker", "ml"), ()),
 }
 
 
