@@ -10,24 +10,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import errors
-from spark_strategy.topology import MultiWorker
+from spark_strategy.topology import Independent, ModelParallel, MultiWorker
 
 if TYPE_CHECKING:
     from spark_strategy.barrier import join_cluster
     from spark_strategy.data.columns import Column
     from spark_strategy.data.feed import Cache
-    from spark_strategy.launcher import Launcher, distribute
+    from spark_strategy.decorate import distribute
+    from spark_strategy.evaluator import Evaluation, Evaluator
+    from spark_strategy.launcher import Launcher
     from spark_strategy.ml.adapt import adapt
     from spark_strategy.ml.fit import FitResult, fit
-    from spark_strategy.result import RunResult
+    from spark_strategy.result import MapResult, RunResult
     from spark_strategy.worker.context import WorkerContext, get_context
     from spark_strategy.worker.resolver import SparkClusterResolver
 
 __all__ = [
     "Cache",
     "Column",
+    "Evaluation",
+    "Evaluator",
     "FitResult",
+    "Independent",
     "Launcher",
+    "MapResult",
+    "ModelParallel",
     "MultiWorker",
     "RunResult",
     "SparkClusterResolver",
@@ -44,13 +51,16 @@ __all__ = [
 _LATER: Final = {
     "Cache": "spark_strategy.data.feed",
     "Column": "spark_strategy.data.columns",
+    "Evaluation": "spark_strategy.evaluator",
+    "Evaluator": "spark_strategy.evaluator",
     "Launcher": "spark_strategy.launcher",
     "FitResult": "spark_strategy.ml.fit",
+    "MapResult": "spark_strategy.result",
     "RunResult": "spark_strategy.result",
     "adapt": "spark_strategy.ml.adapt",
     "fit": "spark_strategy.ml.fit",
     "WorkerContext": "spark_strategy.worker.context",
-    "distribute": "spark_strategy.launcher",
+    "distribute": "spark_strategy.decorate",
     "get_context": "spark_strategy.worker.context",
     "SparkClusterResolver": "spark_strategy.worker.resolver",
     "join_cluster": "spark_strategy.barrier",

@@ -1,9 +1,10 @@
-"""One attempt of a run: one barrier stage, with its deadlines and its live output."""
+"""One attempt of a run: one stage, with its deadlines and its live output."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,10 @@ _CANCEL_S: Final = 30.0
 _STATUS_LAG_S: Final = 11.0
 
 
+class Halted(Exception):  # noqa: N818 - the answer to Attempt.halt, and nobody's error
+    """The attempt was ended from another thread."""
+
+
 class Attempt:
     """Launches one stage and waits for its outcomes.
 
@@ -49,6 +54,10 @@ class Attempt:
         feeding: the rows to feed the ranks with; None for none.
         run_id: the run's name.
         number: 0 for the first attempt.
+        evaluator: pickled ``Evaluator``; empty for none.
+        halt: ends the attempt when it is set; None for never.
+        queued: whether this attempt waits for its turn behind others of its run, which no
+            deadline counts.
     """
 
     def __init__(
@@ -60,6 +69,9 @@ class Attempt:
         feeding: Feeding | None,
         run_id: str,
         number: int,
+        evaluator: bytes = b"",
+        halt: threading.Event | None = None,
+        queued: Callable[[], bool] = lambda: False,
     ) -> None:
         self._spark = spark
         self._plan = plan
@@ -67,6 +79,10 @@ class Attempt:
         self._feeding = feeding
         self._fence = Fence(run_id, number)
         self._secret = wire.new_secret()
+        self._evaluator = evaluator
+        self._halt = halt or threading.Event()
+        self._queued = queued
+        self.running = False
 
     def outcomes(self, profile: Any, show: Callable[[str], None] | None) -> tuple[Outcome, ...]:
         """Launch, wait, and return each rank's outcome in rank order.
@@ -77,6 +93,7 @@ class Attempt:
 
         Raises:
             SparkStrategyError: the stage ended before the ranks could report.
+            Halted: ``halt`` was set.
         """
         ports = self._plan.orders.port_range
         output = listener.listen(self._spark, self._secret, show, port_range=ports)
@@ -90,6 +107,7 @@ class Attempt:
                 raise
             return self._collected(stage, output)
         finally:
+            self.running = False
             if output is not None:
                 output.close(_DRAIN_S)
 
@@ -116,6 +134,7 @@ class Attempt:
             python_path=tuple(here) if local else (),
             own_log=not local,
             feed=self._feeding.order if self._feeding else None,
+            evaluator=self._evaluator,
         )
 
     def _collected(self, stage: Stage, output: OutputListener | None) -> tuple[Outcome, ...]:
@@ -133,10 +152,14 @@ class Attempt:
         began = time.monotonic()
         started: float | None = None
         while not stage.wait(_LOOK_S):
+            if self._halt.is_set():
+                raise Halted
             now = time.monotonic()
             # Executors that cannot reach the driver do not arrive and run all the same: ask Spark.
             if started is None and (_hosts(output) or stage.started):
-                started = now
+                started, self.running = now, True
+            if started is None and self._queued():
+                began = now
             problem = self._not_started(now - began) if started is None else None
             problem = problem or self._overdue(now - (started or now), output)
             if problem is not None:

@@ -81,6 +81,15 @@ class Cluster:
             spec.setdefault(task.job, []).append(address)
         return spec
 
+    def without(self, job: str) -> Cluster:
+        """The same without the tasks of a job."""
+        kept = [
+            (task, address)
+            for task, address in zip(self.tasks, self.addresses, strict=True)
+            if task.job != job
+        ]
+        return Cluster(tuple(task for task, _ in kept), tuple(address for _, address in kept))
+
     def tf_config(self, task: TaskId) -> str:
         """TF_CONFIG for ``task``, as TensorFlow's ``TFConfigClusterResolver`` reads it."""
         return json.dumps(

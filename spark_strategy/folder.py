@@ -18,6 +18,8 @@ error.pkl       child      ... with this exception
 timings.json    child      seconds per phase
 waited.json     child      seconds it waited for rows
 stacks.txt      child      native and Python stacks, on a crash or when asked (SIGUSR1)
+training-ended  task       the evaluator's peers have finished
+evaluations.json child     what the evaluator has evaluated so far
 released        task       all ranks have finished: leave
 child.pid       guard      the child's process id
 exit.json       guard      how the child's process ended (:class:`Exit`)
@@ -37,6 +39,7 @@ from spark_strategy.cluster import Cluster, Fence
 from spark_strategy.data.feed import FeedOrder
 from spark_strategy.data.steps import Shard
 from spark_strategy.errors import RendezvousError
+from spark_strategy.evaluator import Evaluation, evaluations_of
 from spark_strategy.outcome import Reason
 from spark_strategy.plan import Communication
 from spark_strategy.topology import TaskId, Topology
@@ -186,6 +189,23 @@ class ChildFolder:
         """Task: seconds per phase, as far as the child got."""
         timings: dict[str, float] = json.loads(self._read("timings.json") or b"{}")
         return timings
+
+    def end_training(self) -> None:
+        """Task: the evaluator's peers have finished."""
+        self._write("training-ended", b"")
+
+    @property
+    def training_ended(self) -> bool:
+        """Whether they have."""
+        return (self.path / "training-ended").exists()
+
+    def write_evaluations(self, evaluations: Sequence[Evaluation]) -> None:
+        """Child: all evaluations so far."""
+        self._write("evaluations.json", json.dumps(list(map(asdict, evaluations))).encode())
+
+    def read_evaluations(self) -> tuple[Evaluation, ...]:
+        """Task: all evaluations so far."""
+        return evaluations_of(json.loads(self._read("evaluations.json") or b"[]"))
 
     def succeed(self, value: bytes) -> None:
         """Child: the function's pickled value."""

@@ -1,28 +1,29 @@
-"""The driver's API: ``Launcher`` and ``distribute``; plan -> stage -> result."""
+"""The driver's API: ``Launcher``; plan -> stages -> result."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from spark_strategy import shipping
 from spark_strategy.attempt import Attempt
 from spark_strategy.data.columns import Column
 from spark_strategy.data.feed import Cache
-from spark_strategy.errors import PlanError
+from spark_strategy.errors import PlanError, SparkStrategyError
+from spark_strategy.evaluator import Evaluator
+from spark_strategy.independent import Calls, checked_items
+from spark_strategy.outcome import Outcome
 from spark_strategy.plan import Communication, LaunchPlan, Orders
-from spark_strategy.result import RunResult, result_of
+from spark_strategy.result import MapResult, RunResult, map_result_of, result_of
 from spark_strategy.spark import capacity, session
 from spark_strategy.spark.frames import Feeding, feeding
 from spark_strategy.spark.resources import profile_for
-from spark_strategy.topology import Topology
-from spark_strategy.worker.context import alone
+from spark_strategy.topology import Independent, Topology, WithEvaluator, forms_cluster
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -61,6 +62,7 @@ class Launcher:
         env: environment variables of the ranks' processes.
         scope: whether the function runs inside ``strategy.scope()``; with False it builds
             its own strategy, for which TF_CONFIG is set.
+        evaluator: evaluates checkpoints in one more rank, beside the training.
         logs: called on the driver with each line the ranks print; None leaves the lines to
             the executors' logs (on ``local[n]``, which has none, to a failure's last lines).
 
@@ -80,6 +82,7 @@ class Launcher:
     interface: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     scope: bool = True
+    evaluator: Evaluator | None = None
     logs: Callable[[str], None] | None = to_stdout
 
     def __post_init__(self) -> None:
@@ -90,11 +93,13 @@ class Launcher:
             )
         if self.logs is not None and not callable(self.logs):
             raise PlanError(f"logs is a function of one line, or None; found {self.logs!r}.")
+        if self.evaluator is not None and not forms_cluster(self.topology):
+            raise PlanError(f"evaluator= stands beside a training, and {self.topology} has none.")
         self._orders()
 
     def __getstate__(self) -> dict[str, Any]:
         # A decorated function may refer to itself; the driver's session stays on the driver.
-        return {**self.__dict__, "spark": None, "logs": None, "resources": None}
+        return {**self.__dict__, "spark": None, "logs": None, "resources": None, "evaluator": None}
 
     def plan(self) -> LaunchPlan:
         """What would be launched; print it for a dry run.
@@ -133,7 +138,37 @@ class Launcher:
         Raises:
             PlanError: a column cannot become a tensor; it and its type are named.
         """
+        if self.evaluator is not None:
+            raise PlanError(
+                "A run with an evaluator cannot be fed with a DataFrame yet: read files in the "
+                "train function, or train without evaluator=."
+            )
         return Fed(self, feeding(data, self._session, columns=columns, cache=cache or Cache()))
+
+    def map(
+        self,
+        function: Callable[..., R],
+        items: Iterable[Mapping[str, Any]],
+        *,
+        max_failures: int | None = None,
+    ) -> MapResult[R]:
+        """Run ``function(**item)`` once for each item; for ``Independent``.
+
+        Args:
+            function: what to call; each call has a process of its own.
+            items: the arguments of each call, by name. Up to ``n`` calls of ``Independent(n)``
+                run at the same time, in the order of the items; the others wait.
+            max_failures: how many calls may fail before the rest is stopped; by default any
+                number, and every item gets its call.
+
+        Returns:
+            The value or the error of each item, in the order of the items. Failed calls do not
+            raise; :attr:`MapResult.values` does.
+
+        Raises:
+            PlanError: another topology, or an argument that makes no sense.
+        """
+        return self._map(None, function, items, max_failures)
 
     def _run(
         self,
@@ -143,23 +178,71 @@ class Launcher:
         kwargs: Mapping[str, Any],
     ) -> RunResult[R]:
         payload = shipping.pickled(function, args, kwargs)
+        if isinstance(self.topology, Independent):
+            payloads = [payload] * self.topology.n
+            ends = self._launch(rows, payloads, max_failures=0)
+        else:
+            ends = self._launch(rows, [payload], max_failures=None)
+        return result_of(ends, self._settings())
+
+    def _map(
+        self,
+        rows: Feeding | None,
+        function: Callable[..., R],
+        items: Iterable[Mapping[str, Any]],
+        max_failures: int | None,
+    ) -> MapResult[R]:
+        calls = checked_items(self.topology, items, max_failures)
+        payloads = [shipping.pickled(function, (), item) for item in calls]
+        ends = self._launch(rows, payloads, max_failures=max_failures)
+        return map_result_of(calls, ends, self._settings())
+
+    def _launch(
+        self, rows: Feeding | None, payloads: Sequence[bytes], *, max_failures: int | None
+    ) -> tuple[Outcome | SparkStrategyError, ...]:
+        """How each rank, or each call, ended."""
         spark = rows.frame.sparkSession if rows else self._session()
         plan = self._plan(spark)
         profile = profile_for(plan, self.resources)
         _log.info("Launching %s on %s", self.topology, plan.capacity.master)
         began = time.monotonic()
         run_id = secrets.token_hex(8)
-        attempt = Attempt(spark, plan, payload, feeding=rows, run_id=run_id, number=0)
-        result: RunResult[R] = result_of(attempt.outcomes(profile, self.logs), self._settings())
+        ends: tuple[Outcome | SparkStrategyError, ...]
+        if isinstance(self.topology, Independent):
+            calls = Calls(spark, plan, payloads, feeding=rows, run_id=run_id)
+            ends = calls.ends(profile, self.logs, max_failures=max_failures)
+        else:
+            attempt = Attempt(
+                spark,
+                plan,
+                payloads[0],
+                feeding=rows,
+                run_id=run_id,
+                number=0,
+                evaluator=self._evaluator(),
+            )
+            ends = attempt.outcomes(profile, self.logs)
         _log.info("Finished %s after %.1f s", self.topology, time.monotonic() - began)
-        return result
+        return ends
+
+    @property
+    def _everyone(self) -> Topology:
+        return WithEvaluator(self.topology) if self.evaluator else self.topology
+
+    def _evaluator(self) -> bytes:
+        if self.evaluator is None:
+            return b""
+        args = (self.evaluator.checkpoints,)
+        kwargs = {"tensorboard": self.evaluator.tensorboard}
+        return shipping.pickled(self.evaluator.evaluate, args, kwargs)
 
     def _session(self) -> SparkSession:
-        return self.spark or session.active_or_local(len(self.topology.tasks))
+        return self.spark or session.active_or_local(len(self._everyone.tasks))
 
     def _plan(self, spark: SparkSession) -> LaunchPlan:
-        found = capacity.read(spark, tasks=len(self.topology.tasks))
-        return LaunchPlan(self.topology, self._orders(), found)
+        at_once = len(self._everyone.tasks) if forms_cluster(self.topology) else 0
+        found = capacity.read(spark, tasks=at_once)
+        return LaunchPlan(self._everyone, self._orders(), found)
 
     def _orders(self) -> Orders:
         return Orders(**{name: getattr(self, name) for name in Orders.__dataclass_fields__})
@@ -186,6 +269,16 @@ class Fed:
         """Run ``function(*args, **kwargs)`` on every rank, fed; see :meth:`Launcher.run`."""
         return self.launcher._run(self.feeding, function, args, kwargs)  # noqa: SLF001 - its half
 
+    def map(
+        self,
+        function: Callable[..., R],
+        items: Iterable[Mapping[str, Any]],
+        *,
+        max_failures: int | None = None,
+    ) -> MapResult[R]:
+        """The same for each item, each call fed with all rows; see :meth:`Launcher.map`."""
+        return self.launcher._map(self.feeding, function, items, max_failures)  # noqa: SLF001
+
     @property
     def element_spec(self) -> dict[str, Any]:
         """The tensors of a batch, by column: ``tf.TensorSpec`` or ``tf.RaggedTensorSpec``.
@@ -197,85 +290,3 @@ class Fed:
         columns = self.feeding.order.columns
         specs = {name: element_spec(group) for name, group in columns.items()}
         return specs if len(specs) > 1 else next(iter(specs.values()))
-
-
-class Distributed(Generic[P, R]):
-    """A function that runs on Spark when it is called.
-
-    Attributes:
-        launcher: what runs it.
-    """
-
-    def __init__(
-        self, function: Callable[P, R], launcher: Launcher, fed: Fed | None = None
-    ) -> None:
-        self._function = function
-        self._fed = fed
-        self.launcher = launcher
-        functools.update_wrapper(self, function)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run on Spark; the chief's value."""
-        return self.run(*args, **kwargs).value
-
-    def __get__(self, owner: object, kind: type | None = None) -> Any:
-        """As a method: bound to its object, like any function."""
-        if owner is None:
-            return self
-        bound = self._function.__get__(owner, kind)
-        return Distributed(bound, self.launcher, self._fed)
-
-    def on(
-        self, data: Any, *, columns: Mapping[str, Column] | None = None, cache: Cache | None = None
-    ) -> Distributed[P, R]:
-        """The same function, fed with a DataFrame: ``train.on(df)(epochs=3)``.
-
-        Arguments as for :meth:`Launcher.on`.
-        """
-        return Distributed(
-            self._function, self.launcher, self.launcher.on(data, columns=columns, cache=cache)
-        )
-
-    @property
-    def element_spec(self) -> dict[str, Any]:
-        """The tensors of a batch; see :attr:`Fed.element_spec`.
-
-        Raises:
-            PlanError: there is no DataFrame yet.
-        """
-        if self._fed is None:
-            raise PlanError("There is no DataFrame yet; name one, as in train.on(df).element_spec.")
-        return self._fed.element_spec
-
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
-        """Run on Spark; every rank's value, and how it went."""
-        return (self._fed or self.launcher).run(self._function, *args, **kwargs)
-
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the plain function, here, without Spark."""
-        with alone():
-            return self._function(*args, **kwargs)
-
-
-def distribute(topology: Topology, **options: Any) -> Callable[[Callable[P, R]], Distributed[P, R]]:
-    """Decorate a function so that calling it runs it on Spark.
-
-    Args:
-        topology: who takes part, such as ``MultiWorker(2)``.
-        **options: see :class:`Launcher`.
-
-    Raises:
-        PlanError: an option is unknown or makes no sense.
-    """
-    unknown = sorted(set(options) - set(Launcher.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(sorted(set(Launcher.__dataclass_fields__) - {"topology", "_"}))
-        raise PlanError(f"Unknown option {', '.join(unknown)}; the options are {known}.")
-    launcher = Launcher(topology, **options)
-
-    def decorate(function: Callable[P, R]) -> Distributed[P, R]:
-        if not callable(function):
-            raise PlanError(f"distribute decorates a function, found {function!r}.")
-        return Distributed(function, launcher)
-
-    return decorate

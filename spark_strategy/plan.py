@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
 from spark_strategy.errors import CapacityError, PlanError
-from spark_strategy.topology import Topology, is_count
+from spark_strategy.topology import Topology, forms_cluster, is_count
 
 Communication = Literal["auto", "ring", "nccl"]
 
@@ -81,10 +81,10 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """One barrier stage that Spark can host. Print it for a dry run.
+    """What Spark can host: one barrier stage, or jobs of one task. Print it for a dry run.
 
     Raises:
-        CapacityError: Spark has too few slots, or dynamic allocation is on.
+        CapacityError: of a barrier stage: Spark has too few slots, or dynamic allocation is on.
     """
 
     topology: Topology
@@ -92,6 +92,8 @@ class LaunchPlan:
     capacity: Capacity
 
     def __post_init__(self) -> None:
+        if not forms_cluster(self.topology):
+            return  # what finds no slot waits for one
         needed, capacity = len(self.topology.tasks), self.capacity
         if capacity.dynamic_allocation:
             raise CapacityError(
@@ -111,12 +113,13 @@ class LaunchPlan:
     def __str__(self) -> str:
         orders = self.orders
         slots = "unknown (Spark Connect)" if self.capacity.slots is None else self.capacity.slots
+        upto = "" if forms_cluster(self.topology) else "up to "
         lines = {
             "topology": self.topology,
             "tasks": ", ".join(map(str, self.topology.tasks)),
             "runs the function": ", ".join(map(str, self.topology.callers)),
             "master": self.capacity.master,
-            "slots": f"{len(self.topology.tasks)} of {slots}",
+            "slots": f"{upto}{len(self.topology.tasks)} of {slots}",
             "cpus per task": self.capacity.task_cpus,
             "gpus per worker": "as Spark assigns"
             if orders.gpus_per_worker is None

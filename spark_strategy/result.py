@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from spark_strategy.data.feed import FeedStats
-from spark_strategy.errors import ResultError
-from spark_strategy.outcome import Failure, Outcome, Success, Timings, to_error
+from spark_strategy.errors import ResultError, SparkStrategyError
+from spark_strategy.evaluator import Evaluation, EvaluatorReport
+from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings, to_error
+from spark_strategy.topology import EVALUATOR, TaskId
 
 R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class RunResult(Generic[R]):
         settings: interconnect settings the run was given (communication, interface, and the
             NCCL, UCX and TensorFlow variables of ``env``).
         feed: how each rank was fed, in rank order; empty where Spark fed nothing.
+        evaluations: what the evaluator found, in the order of the checkpoints.
+        evaluator_problem: why the evaluator ended before training did; empty if it did not.
     """
 
     value: R
@@ -38,6 +45,8 @@ class RunResult(Generic[R]):
     peak_rss_bytes: tuple[int, ...]
     settings: Mapping[str, str]
     feed: tuple[FeedStats, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    evaluator_problem: str = ""
 
     @property
     def rows(self) -> int:
@@ -67,22 +76,112 @@ class RunResult(Generic[R]):
         return "\n".join(lines)
 
 
-def result_of(outcomes: Sequence[Outcome], settings: Mapping[str, str]) -> RunResult[Any]:
+@dataclass(frozen=True, slots=True)
+class MapResult(Generic[R]):
+    """What the calls of a ``map`` gave.
+
+    Attributes:
+        items: the arguments of each call.
+        runs: each call's result or its error, in the order of the items.
+    """
+
+    items: tuple[Mapping[str, Any], ...]
+    runs: tuple[RunResult[R] | SparkStrategyError, ...]
+
+    @property
+    def values(self) -> tuple[R, ...]:
+        """Every call's return value, in the order of the items.
+
+        Raises:
+            SparkStrategyError: a call failed; the first one in the order of the items that was
+                not merely stopped because of others.
+        """
+        if self.failed:
+            raise min(self.failed.values(), key=_was_stopped)
+        return tuple(self.succeeded.values())
+
+    @property
+    def succeeded(self) -> dict[int, R]:
+        """The return values of the calls that have one, by the number of the item."""
+        return {
+            index: run.value for index, run in enumerate(self.runs) if isinstance(run, RunResult)
+        }
+
+    @property
+    def failed(self) -> dict[int, SparkStrategyError]:
+        """The errors of the calls that failed or were stopped, by the number of the item."""
+        return {
+            index: run for index, run in enumerate(self.runs) if isinstance(run, SparkStrategyError)
+        }
+
+    def summary(self) -> str:
+        """One line for each item, for people."""
+        return "\n".join(
+            f"{item} {_brief(run)}" for item, run in zip(self.items, self.runs, strict=True)
+        )
+
+
+def map_result_of(
+    items: Sequence[Mapping[str, Any]],
+    ends: Sequence[Outcome | SparkStrategyError],
+    settings: Mapping[str, str],
+) -> MapResult[Any]:
+    """The result of one call for each item.
+
+    Args:
+        items: the calls' arguments.
+        ends: how each call ended, in the same order.
+        settings: interconnect settings the run was given.
+    """
+    return MapResult(tuple(items), tuple(_run_or_error(end, settings) for end in ends))
+
+
+def _run_or_error(
+    end: Outcome | SparkStrategyError, settings: Mapping[str, str]
+) -> RunResult[Any] | SparkStrategyError:
+    try:
+        return result_of([end], settings)
+    except SparkStrategyError as error:
+        return error
+
+
+def _was_stopped(error: SparkStrategyError) -> bool:
+    return bool(error.failures) and error.failures[0].reason is Reason.STOPPED
+
+
+def _brief(run: RunResult[Any] | SparkStrategyError) -> str:
+    if isinstance(run, RunResult):
+        return f"{run.timings.function_s:.1f} s on {run.hosts[0]}"
+    return str(run).partition("\n")[0]
+
+
+def result_of(
+    ends: Sequence[Outcome | SparkStrategyError], settings: Mapping[str, str]
+) -> RunResult[Any]:
     """The result of a run whose ranks all succeeded.
 
     Args:
-        outcomes: each rank's, in rank order.
+        ends: each rank's outcome, in rank order; an error where Spark itself could not bring a
+            rank to its end.
         settings: interconnect settings the run was given.
 
     Raises:
         SparkStrategyError: a rank failed; raised from the user's own exception.
     """
+    for end in ends:
+        if isinstance(end, SparkStrategyError):
+            raise end
+    outcomes = [end for end in ends if not isinstance(end, SparkStrategyError)]
     failures = [one for one in outcomes if isinstance(one, Failure)]
     if failures:
         error = to_error(failures)
         raise error from _original(error.failures[0])
     successes = [one for one in outcomes if isinstance(one, Success)]
-    values = tuple(_unpickled(success) for success in successes)
+    evaluating = [one for one in successes if TaskId.parse(one.task).job == EVALUATOR]
+    values = tuple(_unpickled(success) for success in successes if success not in evaluating)
+    report = EvaluatorReport.from_json(evaluating[0].value) if evaluating else EvaluatorReport()
+    if report.problem:
+        _log.warning("The evaluator %s; training went on without it", report.problem)
     return RunResult(
         value=values[0],
         values=values,
@@ -92,6 +191,8 @@ def result_of(outcomes: Sequence[Outcome], settings: Mapping[str, str]) -> RunRe
         peak_rss_bytes=tuple(success.peak_rss_bytes for success in successes),
         settings=settings,
         feed=tuple(success.feed for success in successes if success.feed),
+        evaluations=report.evaluations,
+        evaluator_problem=report.problem,
     )
 
 

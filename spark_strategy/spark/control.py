@@ -44,24 +44,35 @@ class Verdict(StrEnum):
     """What all ranks do next."""
 
     GO_ON = "go on"
+    CLOSE = "close"
     RELEASE = "release"
     ABORT = "abort"
 
 
-def decide(states: Mapping[int, State], ranks: int) -> Verdict:
-    """What follows from the ranks' states; a rank not heard of yet is running."""
-    if State.FAILED in states.values():
+def decide(
+    states: Mapping[int, State], ranks: int, evaluators: frozenset[int] = frozenset()
+) -> Verdict:
+    """What follows from the ranks' states; a rank not heard of yet is running.
+
+    Evaluators are asked to come to their end (CLOSE) when all others have finished. How they end
+    changes nothing for the others.
+    """
+    training = {rank: state for rank, state in states.items() if rank not in evaluators}
+    if State.FAILED in training.values():
         return Verdict.ABORT
-    if len(states) == ranks and set(states.values()) == {State.FINISHED}:
-        return Verdict.RELEASE
-    return Verdict.GO_ON
+    if len(training) < ranks - len(evaluators) or set(training.values()) != {State.FINISHED}:
+        return Verdict.GO_ON
+    if any(states.get(rank, State.RUNNING) is State.RUNNING for rank in evaluators):
+        return Verdict.CLOSE
+    return Verdict.RELEASE
 
 
 class Hub:
     """Rank 0's side: collects states, sends the verdict to every line."""
 
-    def __init__(self, ranks: int) -> None:
+    def __init__(self, ranks: int, evaluators: frozenset[int] = frozenset()) -> None:
         self._ranks = ranks
+        self._evaluators = evaluators
         self._states: dict[int, State] = {}
         self._lines: dict[int, Line] = {}
         self._heard: dict[int, float] = {}
@@ -80,7 +91,9 @@ class Hub:
                 self._hear(rank, State(text.decode()))
         with self._lock:
             left_early = self._states.get(rank, State.RUNNING) is State.RUNNING
-        if left_early:
+            if left_early and rank in self._evaluators:
+                self._states[rank] = State.FAILED
+        if left_early and rank not in self._evaluators:
             self._tell_all(f"rank {rank} left without a word: its task or its host is gone")
 
     def _hear(self, rank: int, state: State) -> None:
@@ -90,12 +103,15 @@ class Hub:
                 self._heard.setdefault(one, now)
             self._heard[rank] = now
             self._states[rank] = state
-            verdict = decide(self._states, self._ranks)
             silent = [one for one, heard in self._heard.items() if now - heard > SILENCE_S]
+            for one in self._evaluators.intersection(silent):
+                self._states[one] = State.FAILED
+                silent.remove(one)
+            verdict = decide(self._states, self._ranks, self._evaluators)
             own = self._lines[rank]
         if silent:
             self._tell_all(f"rank {silent[0]} has been silent for {SILENCE_S:g} s")
-        elif verdict is Verdict.GO_ON:
+        elif verdict in (Verdict.GO_ON, Verdict.CLOSE):
             _send(own, verdict.encode())
         else:
             self._tell_all("", verdict)
@@ -137,6 +153,7 @@ class Seat:
         self._state = State.RUNNING
         self._verdict = Verdict.GO_ON
         self._why = ""
+        self._training_ended = False
         self._rows: tuple[Counts, ...] = ()
         self._heard = time.monotonic()
         self._closed = threading.Event()
@@ -160,6 +177,11 @@ class Seat:
         """What broke between the ranks; empty when a rank failed and said so."""
         return self._why
 
+    @property
+    def training_ended(self) -> bool:
+        """Whether all ranks but the evaluators have finished."""
+        return self._training_ended
+
     def report_rows(self, counts: Counts) -> None:
         """Say how many rows have arrived here; the answer is in :attr:`rows` soon."""
         fields = {name: [shard.rows, shard.complete] for name, shard in counts.items()}
@@ -182,7 +204,9 @@ class Seat:
                 self._rows = tuple(map(_counts, json.loads(text.removeprefix(_ROWS))))
                 continue
             verdict, _, why = text.decode().partition(": ")
-            if self._verdict is Verdict.GO_ON:
+            if verdict == Verdict.CLOSE:
+                self._training_ended = True
+            elif self._verdict is Verdict.GO_ON:
                 self._why, self._verdict = why, Verdict(verdict)
         if self._verdict is Verdict.GO_ON:
             self._abort("the control line to rank 0 broke: its task or its host is gone")
@@ -203,6 +227,8 @@ def _counts(fields: Mapping[str, tuple[int, bool]]) -> Counts:
     return {name: Shard(*shard) for name, shard in fields.items()}
 
 
-def open_hub(sock: socket.socket, secret: bytes, ranks: int) -> Listener:
+def open_hub(
+    sock: socket.socket, secret: bytes, ranks: int, evaluators: frozenset[int] = frozenset()
+) -> Listener:
     """A hub on a reserved socket."""
-    return Listener(sock, secret, Hub(ranks).serve)
+    return Listener(sock, secret, Hub(ranks, evaluators).serve)

@@ -1,4 +1,4 @@
-"""Runs one barrier stage and returns each rank's row."""
+"""Runs one stage, with a barrier where the ranks must meet, and returns each rank's row."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from spark_strategy.outcome import Outcome, from_record
 from spark_strategy.spark.capacity import is_connect
 from spark_strategy.spark.progress import ConnectProgress, has_started
 from spark_strategy.spark.session import own_python
+from spark_strategy.topology import forms_cluster
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +32,7 @@ _CHOOSE_PYTHON: Final = (
 
 
 class Stage:
-    """One barrier stage, running in a thread of its own so that the caller can give up.
+    """One stage, running in a thread of its own so that the caller can give up.
 
     Args:
         spark: classic or Connect.
@@ -57,7 +58,7 @@ class Stage:
         self._error: BaseException | None = None
         self._progress: ConnectProgress | None = None
         self._started = False
-        self._thread = threading.Thread(target=_inheriting(spark, self._run), daemon=True)
+        self._thread = threading.Thread(target=inheriting(spark, self._run), daemon=True)
 
     def start(self) -> None:
         """Submit it."""
@@ -124,13 +125,16 @@ class Stage:
         frame = self._frame or self._spark.range(0, ranks, 1, ranks)
         with own_python(self._spark):
             mapped = frame.mapInArrow(
-                _body(self._order), _SCHEMA, barrier=True, profile=self._profile
+                _body(self._order),
+                _SCHEMA,
+                barrier=forms_cluster(self._order.topology),
+                profile=self._profile,
             )
         rows: list[dict[str, Any]] = mapped.toArrow().to_pylist()
         return rows
 
 
-def _inheriting(spark: SparkSession, target: Any) -> Any:
+def inheriting(spark: SparkSession, target: Any) -> Any:
     """The target, in a thread that keeps the caller's Spark properties (scheduler pool...)."""
     from pyspark.util import inheritable_thread_target
 

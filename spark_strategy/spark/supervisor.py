@@ -76,6 +76,7 @@ class Supervisor:
         next_look = 0.0
         finished = False
         while True:
+            self._say_training_ended()
             if not finished and self._folder.succeeded:
                 finished = True
                 self._seat.report(State.FINISHED)
@@ -99,6 +100,10 @@ class Supervisor:
                     return self._stopped() if finished else self._aborted()
                 case Verdict.GO_ON:
                     time.sleep(_POLL_S)
+
+    def _say_training_ended(self) -> None:
+        if self._seat.training_ended and not self._folder.training_ended:
+            self._folder.end_training()
 
     def _success(self) -> Success:
         self._folder.release()

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,14 +24,22 @@ from spark_strategy.folder import ChildFolder, ChildOrder
 from spark_strategy.outcome import Failure, Outcome, Reason, to_record
 from spark_strategy.plan import Orders
 from spark_strategy.spark import gpus, rendezvous
+from spark_strategy.spark.alone import Alone
 from spark_strategy.spark.child import Child, environment, new_folder
 from spark_strategy.spark.control import Seat, open_hub
 from spark_strategy.spark.environment import Versions, objection
+from spark_strategy.spark.evaluated import evaluated
 from spark_strategy.spark.feeder import Feeder
 from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.wire import connect
-from spark_strategy.topology import Topology
+from spark_strategy.topology import (
+    EVALUATOR,
+    Topology,
+    WithEvaluator,
+    evaluators,
+    forms_cluster,
+)
 
 # The driver declares the same columns to Spark (``stage.py``); Arrow compares the two.
 SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())])
@@ -57,6 +65,7 @@ class TaskOrder:
         python_path: folders of the driver to import from, where it shares a machine.
         own_log: whether the executor has a log of its own, apart from the driver's console.
         feed: what the rows that Spark sends become; None where it sends none.
+        evaluator: pickled ``Evaluator``; empty where none evaluates.
     """
 
     topology: Topology
@@ -70,12 +79,20 @@ class TaskOrder:
     python_path: tuple[str, ...]
     own_log: bool
     feed: FeedOrder | None = None
+    evaluator: bytes = field(default=b"", repr=False)
 
 
 def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One rank: its outcome as one row."""
-    report, payload = to_record(_Rank(order, BarrierTaskContext.get(), batches).outcome())
-    rank = BarrierTaskContext.get().partitionId()
+    context: BarrierTaskContext | Alone
+    if forms_cluster(order.topology):
+        context = BarrierTaskContext.get()
+    else:
+        context = Alone()
+        # Spark itself starts such a task again when it loses the executor.
+        order = replace(order, fence=replace(order.fence, attempt=context.attempt))
+    report, payload = to_record(_Rank(order, context, batches).outcome())
+    rank = context.partitionId()
     yield pa.RecordBatch.from_pylist(
         [{"rank": rank, "report": report, "payload": payload}], schema=SCHEMA
     )
@@ -85,7 +102,10 @@ class _Rank:
     """One rank of one attempt."""
 
     def __init__(
-        self, order: TaskOrder, barrier: BarrierTaskContext, batches: Iterator[pa.RecordBatch]
+        self,
+        order: TaskOrder,
+        barrier: BarrierTaskContext | Alone,
+        batches: Iterator[pa.RecordBatch],
     ) -> None:
         self._order = order
         self._batches = batches
@@ -94,6 +114,15 @@ class _Rank:
         self._rank = barrier.partitionId()
         self._task = str(order.topology.tasks[self._rank])
         self._host = socket.gethostname()
+        self._evaluates = self._rank in evaluators(order.topology)
+
+    @property
+    def _topology(self) -> Topology:
+        """The topology as this rank's child knows it."""
+        topology = self._order.topology
+        if isinstance(topology, WithEvaluator) and not self._evaluates:
+            return topology.training
+        return topology
 
     def outcome(self) -> Outcome:
         """Take part, and say how it ended."""
@@ -127,7 +156,8 @@ class _Rank:
         if self._rank == 0:
             hub = rendezvous.reserve(orders.port_range)
             control = f"{host}:{hub.getsockname()[1]}"
-            held.callback(open_hub(hub, order.secret, len(order.topology.tasks)).close)
+            ranks, apart = len(order.topology.tasks), evaluators(order.topology)
+            held.callback(open_hub(hub, order.secret, ranks, apart).close)
         child, spool = self._start_child(held, devices)
         address = f"{host}:{own.getsockname()[1]}"
         return Arrival(self._rank, order.fence, address, control), child, spool
@@ -144,7 +174,7 @@ class _Rank:
             held.callback(shutil.rmtree, place, ignore_errors=True)
         folder.prepare(
             ChildOrder(
-                topology=order.topology,
+                topology=self._topology,
                 rank=self._rank,
                 fence=order.fence,
                 communication=order.orders.communication,
@@ -154,7 +184,7 @@ class _Rank:
                 feed=order.feed,
                 spool=str(spool),
             ),
-            order.function,
+            order.evaluator if self._evaluates else order.function,
         )
         settings = {"TMPDIR": temporary} | child_settings(order.orders, devices)
         own_path = [folder for folder in sys.path if folder]
@@ -209,7 +239,7 @@ class _Rank:
         except RendezvousError as error:
             return self._failure(Reason.RENDEZVOUS, str(error))
         held.callback(seat.close)
-        child.folder.announce(cluster)
+        child.folder.announce(cluster.without(EVALUATOR))
         seen = Seen(
             rank=self._rank,
             task=self._task,
@@ -218,9 +248,10 @@ class _Rank:
             rendezvous_s=rendezvous_s,
             began=self._began,
         )
-        return Supervisor(
+        outcome = Supervisor(
             child, seat, relay, seen=seen, orders=self._order.orders, feeder=feeder
         ).outcome()
+        return evaluated(outcome, child.folder) if self._evaluates else outcome
 
     def _gather(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
         order = self._order

@@ -14,6 +14,7 @@ from spark_strategy.worker.selection import Selection, Selector
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from tensorflow.experimental import dtensor
 
     from spark_strategy.worker.feed import Feed
 
@@ -32,6 +33,7 @@ class WorkerContext:
             ``scope=False`` and under ``.local()``.
         scratch: a folder of this process's own, gone when the run ends.
         feed: this rank's rows; None where Spark sends none.
+        mesh: the DTensor mesh of ``ModelParallel``; None elsewhere and with ``scope=False``.
     """
 
     task: TaskId
@@ -42,6 +44,7 @@ class WorkerContext:
     strategy: tf.distribute.Strategy
     scratch: str
     feed: Feed | None = None
+    mesh: dtensor.Mesh | None = None
 
     def dataset(
         self,

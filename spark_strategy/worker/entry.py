@@ -16,12 +16,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import keras
+from spark_strategy.cluster import Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
+from spark_strategy.evaluator import Evaluator
 from spark_strategy.folder import ChildFolder, ChildOrder
+from spark_strategy.topology import EVALUATOR, ModelParallel, forms_cluster
 from spark_strategy.worker import postmortem
+
+if TYPE_CHECKING:
+    from spark_strategy.worker.context import WorkerContext
 
 # A cell of an Arrow binary column: 32-bit offsets, and room for what goes with it.
 _VALUE_BYTES: Final = 2**31 - 2**20
@@ -76,7 +82,9 @@ def _leave() -> None:
 
 def _run(folder: ChildFolder) -> bytes:
     order, function = folder.read_order()
-    keras.install(is_chief=_is_chief(order), scratch=str(folder.scratch_path))
+    evaluates = order.task.job == EVALUATOR
+    # What an evaluator saves is nobody's copy.
+    keras.install(is_chief=evaluates or _is_chief(order), scratch=str(folder.scratch_path))
     clock = _Clock(folder)
     with clock.phase("import_s"):
         import tensorflow as tf
@@ -87,16 +95,21 @@ def _run(folder: ChildFolder) -> bytes:
         sharded.keep_shards()
     strategies.check_gpus(order.gpus)
     cluster = folder.wait_for_cluster(order.deadline_s)
-    os.environ["TF_CONFIG"] = cluster.tf_config(order.task)
+    os.environ.pop("TF_CONFIG", None)
+    if forms_cluster(order.topology):
+        os.environ["TF_CONFIG"] = cluster.tf_config(order.task)
     strategy = tf.distribute.get_strategy()
     with clock.phase("strategy_s"):
-        if order.scope:
+        if order.scope and not evaluates:
             from spark_strategy.worker.resolver import SparkClusterResolver
 
             resolver = SparkClusterResolver(cluster, order.task)
             strategy = strategies.build(order.topology, resolver, order.communication)
+        mesh = _mesh(order, cluster)
     with clock.phase("function_s"):
-        value = _call(folder, order, function, strategy)
+        if evaluates:
+            return _evaluate(folder, order, function)
+        value = _call(folder, order, function, strategy, mesh)
     return _pickled(value)
 
 
@@ -114,20 +127,56 @@ def _is_chief(order: ChildOrder) -> bool:
     return order.task == order.topology.callers[0]
 
 
-def _call(folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any) -> object:
-    from spark_strategy.worker.context import WorkerContext, entered
+def _mesh(order: ChildOrder, cluster: Cluster) -> Any:
+    """The DTensor mesh, if there is to be one."""
+    if not isinstance(order.topology, ModelParallel):
+        return None
+    from spark_strategy.worker import mesh
 
-    feed = _feed(folder, order)
-    context = WorkerContext(
+    os.environ.update(mesh.environment(cluster, order.task, order.communication))
+    return mesh.build(order.topology) if order.scope else None
+
+
+def _evaluate(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
+    """Evaluate until training has ended; what came out goes by the folder."""
+    import tensorflow as tf
+
+    from spark_strategy.worker import checkpoints
+    from spark_strategy.worker.context import entered
+
+    context = _context(folder, order, strategy=tf.distribute.get_strategy())
+    with entered(lambda: context):
+        evaluate, args, kwargs = _unpickled(function)
+        folder.mark_started()
+        checkpoints.evaluate_all(
+            Evaluator(evaluate, *args, **kwargs),
+            ended=lambda: folder.training_ended,
+            record=folder.write_evaluations,
+        )
+    return b""
+
+
+def _context(folder: ChildFolder, order: ChildOrder, **rest: Any) -> WorkerContext:
+    from spark_strategy.worker.context import WorkerContext
+
+    return WorkerContext(
         task=order.task,
         rank=order.rank,
         num_workers=len(order.topology.callers),
         is_chief=_is_chief(order),
         attempt=order.fence.attempt,
-        strategy=strategy,
         scratch=str(folder.scratch_path),
-        feed=feed,
+        **rest,
     )
+
+
+def _call(
+    folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any, mesh: Any
+) -> object:
+    from spark_strategy.worker.context import entered
+
+    feed = _feed(folder, order)
+    context = _context(folder, order, strategy=strategy, feed=feed, mesh=mesh)
     with entered(lambda: context), strategy.scope() if order.scope else contextlib.nullcontext():
         # Unpickled in scope: a model among the arguments creates its variables here.
         call, args, kwargs = _unpickled(function)

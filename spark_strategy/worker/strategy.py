@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from spark_strategy.errors import ExecutorEnvironmentError, PlanError
 from spark_strategy.plan import Communication
-from spark_strategy.topology import MultiWorker, Topology
+from spark_strategy.topology import Item, ModelParallel, MultiWorker, Topology
 from spark_strategy.worker.resolver import SparkClusterResolver
 
 _KINDS: Final = tf.distribute.experimental.CommunicationImplementation
@@ -31,6 +31,8 @@ def build(
                 implementation=_IMPLEMENTATIONS[communication]
             ),
         )
+    if isinstance(topology, Item | ModelParallel):
+        return tf.distribute.get_strategy()
     raise PlanError(f"No strategy belongs to {topology}.")
 
 

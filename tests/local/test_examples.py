@@ -91,6 +91,32 @@ def test_streaming_fit_goes_on_after_a_restart() -> None:
     assert numbers(line)[0] > 0.9
 
 
+@pytest.mark.slow
+def test_hyperparameter_trials_find_the_better_rate() -> None:
+    """A rate that is far too small loses against one that learns."""
+    line = last_line("hyperparameter_trials.py")
+    assert line.startswith("best of 2: accuracy ")
+    assert line.endswith(" with rate 0.01")
+    assert numbers(line)[0] > 0.9
+
+
+@pytest.mark.slow
+def test_model_parallel_learns_with_half_of_the_weights_each() -> None:
+    """Sharded layers learn, and no worker holds them whole."""
+    line = last_line("model_parallel.py")
+    assert line.startswith("test accuracy ")
+    assert line.endswith("share of the weights by rank: 0.50, 0.50")
+    assert numbers(line)[0] > 0.9
+
+
+@pytest.mark.slow
+def test_evaluator_sees_every_checkpoint() -> None:
+    """Four epochs, four checkpoints, and the best one recognises most digits kept apart."""
+    line = last_line("evaluator.py")
+    assert line.startswith("best of 4 checkpoints: accuracy ")
+    assert numbers(line)[0] > 0.8
+
+
 def test_every_example_is_tested() -> None:
     """No example goes stale unseen."""
     tested = set(re.findall(r"last_line\(\"(\w+\.py)\"", Path(__file__).read_text()))

@@ -50,6 +50,42 @@ def test_one_failure_aborts_and_only_all_finished_release(
     assert decide(states, 2) is verdict
 
 
+@pytest.mark.parametrize(
+    ("states", "verdict"),
+    [
+        ({0: State.FINISHED}, Verdict.GO_ON),
+        ({0: State.FINISHED, 2: State.FAILED}, Verdict.GO_ON),
+        ({0: State.FINISHED, 1: State.FINISHED}, Verdict.CLOSE),
+        ({0: State.FINISHED, 1: State.FINISHED, 2: State.FINISHED}, Verdict.RELEASE),
+        ({0: State.FINISHED, 1: State.FINISHED, 2: State.FAILED}, Verdict.RELEASE),
+        ({0: State.FAILED, 2: State.FINISHED}, Verdict.ABORT),
+    ],
+)
+def test_an_evaluator_ends_after_the_others_and_its_failure_is_its_own(
+    states: dict[int, State], verdict: Verdict
+) -> None:
+    """Rank 2 evaluates: it is told when the others have finished, and they wait for it."""
+    assert decide(states, 3, frozenset({2})) is verdict
+
+
+def test_an_evaluator_that_leaves_early_is_not_missed() -> None:
+    """Its line breaks; the others are released when they have finished."""
+    listener = open_hub(reserve(None), SECRET, 3, frozenset({2}))
+    hub = f"127.0.0.1:{listener.port}"
+    seats = [Seat(hub, SECRET, rank, timeout_s=5) for rank in range(3)]
+    try:
+        for seat in seats[:2]:
+            seat.report(State.FINISHED)
+        assert until(lambda: seats[2].training_ended)
+        assert seats[2].verdict is Verdict.GO_ON
+        seats[2].close()
+        assert until(lambda: all(seat.verdict is Verdict.RELEASE for seat in seats[:2]))
+    finally:
+        for seat in seats:
+            seat.close()
+        listener.close()
+
+
 def test_all_finished_releases_every_rank(hub: str) -> None:
     """Nobody is released before the last one has finished."""
     seats = [Seat(hub, SECRET, rank, timeout_s=5) for rank in range(2)]

@@ -20,7 +20,7 @@ FILE_LINES = 300
 FUNCTION_LINES = 50
 
 # Modules below share these; they use the standard library only.
-PURE = ("errors", "topology", "cluster", "plan", "outcome", "folder", "data")
+PURE = ("errors", "topology", "cluster", "plan", "outcome", "evaluator", "folder", "data")
 SPARK = ("pyspark", "pyarrow", "cloudpickle", "psutil")
 TENSORFLOW = ("tensorflow", "keras", "tf_keras", "numpy", "cloudpickle")
 
@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cluster": (("errors", "topology"), ()),
     "outcome": (("errors", "topology", "data.feed"), ()),
     "plan": (("errors", "topology"), ()),
-    "folder": (("errors", "topology", "cluster", "outcome", "plan", "data"), ()),
+    "evaluator": (("errors",), ()),
+    "folder": (("errors", "topology", "cluster", "outcome", "evaluator", "plan", "data"), ()),
     "data": (("errors", "topology", "data"), ()),
     "spark": ((*PURE, "spark"), SPARK),
     "worker": ((*PURE, "worker", "keras"), TENSORFLOW),
@@ -47,7 +48,12 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "attempt": ((*PURE, "spark"), ("pyspark",)),
     "barrier": ((*PURE, "spark", "worker"), ("pyspark",)),
     "result": (PURE, ()),
-    "launcher": ((*PURE, "attempt", "result", "shipping", "spark", "worker"), ("pyspark",)),
+    "independent": ((*PURE, "attempt", "spark"), ("pyspark",)),
+    "launcher": (
+        (*PURE, "attempt", "independent", "result", "shipping", "spark", "worker"),
+        ("pyspark",),
+    ),
+    "decorate": ((*PURE, "launcher", "result", "worker"), ()),
     "ml": (("errors",), ()),
     "ml.fit": (
         (*PURE, "keras", "launcher", "result", "shipping", "spark", "worker"),
@@ -57,7 +63,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ml.cells": (("errors",), ("pyspark",)),
     "ml.tokens": (("errors",), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
-    "": (("errors", "topology", "data", "launcher", "barrier", "result", "worker", "ml"), ()),
+    "": ((*PURE, "decorate", "launcher", "barrier", "result", "worker", "ml"), ()),
 }
 
 

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from spark_strategy.errors import PlanError
-from spark_strategy.topology import MultiWorker, TaskId, Topology
+from spark_strategy.topology import (
+    Independent,
+    MultiWorker,
+    TaskId,
+    Topology,
+    WithEvaluator,
+    evaluators,
+    forms_cluster,
+)
 
 
 def test_workers_are_the_tasks_in_rank_order() -> None:
@@ -24,6 +32,23 @@ def test_a_topology_is_a_value() -> None:
     assert MultiWorker(2) == MultiWorker(2)
     assert len({MultiWorker(2), MultiWorker(2), MultiWorker(3)}) == 2
     assert str(MultiWorker(2)) == "MultiWorker(2)"
+
+
+def test_independent_calls_and_an_evaluator_are_tasks_too() -> None:
+    """Calls form no cluster; an evaluator is the last rank, and calls nothing."""
+    calls = Independent(2)
+    assert [str(task) for task in calls.callers] == ["item:0", "item:1"]
+    assert not forms_cluster(calls)
+    assert str(calls) == "Independent(2)"
+
+    watched = WithEvaluator(MultiWorker(2))
+    assert [str(task) for task in watched.tasks] == ["worker:0", "worker:1", "evaluator:0"]
+    assert watched.callers == MultiWorker(2).callers
+    assert evaluators(watched) == {2}
+    assert forms_cluster(watched)
+
+    with pytest.raises(PlanError, match=r"Independent\(n\) takes .* at least 1, found 0"):
+        Independent(0)
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "2", None, True])
