@@ -14,4 +14,5 @@ if not (3, 11) <= sys.version_info[:2] < (3, 14):
         % (sys.version.split()[0], sys.executable)
     )
 
-setup()
+# Each extension is optional: where it does not compile, its package says what is missing or slow.
+setup(cffi_modules=["spark_strategy/tfrecord/build_codec.py:ffibuilder"])

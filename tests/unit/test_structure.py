@@ -56,6 +56,9 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ml.adapt": (("errors", "ml.cells", "ml.tokens"), ("pyspark", "numpy", "tensorflow")),
     "ml.cells": (("errors",), ("pyspark",)),
     "ml.tokens": (("errors",), ("pyspark",)),
+    "tfrecord": (("errors",), ("numpy", "pyarrow", "fsspec")),
+    "tfrecord.build_codec": ((), ("cffi",)),
+    "tfrecord.source": (("errors",), ("pyspark", "pyarrow")),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
     "": (("errors", "topology", "data", "launcher", "barrier", "result", "worker", "ml"), ()),
 }
