@@ -181,6 +181,4 @@ def _vectors(feature: Feature, layout: Layout, values: pa.Array) -> pa.Array:
         pa.nulls(rows, fields[2].type),
         _list(fields[3].type, layout.counts, layout.present, values),
     ]
-    return pa.Array.from_buffers(
-        feature.arrow, rows, [_bitmap(layout.present)], children=parts
-    )
+    return pa.Array.from_buffers(feature.arrow, rows, [_bitmap(layout.present)], children=parts)

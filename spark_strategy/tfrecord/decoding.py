@@ -58,9 +58,7 @@ class _Found:
     lists: Array | None = None
 
 
-def decode_batch(
-    data: Data, scan: Scan, features: Sequence[Feature], message: Message
-) -> Decoded:
+def decode_batch(data: Data, scan: Scan, features: Sequence[Feature], message: Message) -> Decoded:
     """The columns of the records that a scan found."""
     reasons: dict[int, str] = {}
     if message is Message.RAW:
@@ -156,14 +154,13 @@ def _array(data: Data, feature: Feature, found: _Found, bad: Array) -> pa.Array:
     spans = found.spans.copy()
     spans[~keep, 0] = -1
     counts = np.where(keep, found.measure.counts, 0)
-    layout = Layout(
-        present, counts, None if found.lists is None else np.where(present, found.lists, 0)
-    )
-    if layout.lists is not None:
-        layout = Layout(present, counts[keep], layout.lists)
-    total = int(counts.sum())
+    if found.lists is None:
+        layout = Layout(present, counts, None)
+    else:
+        layout = Layout(present, counts[keep], np.where(present, found.lists, 0))
     fill = _FILLS[feature.kind]
-    return arrow_array(feature, layout, fill(data, spans, total, found.measure.sizes[keep]))
+    values = fill(data, spans, int(counts.sum()), found.measure.sizes[keep])
+    return arrow_array(feature, layout, values)
 
 
 _Fill = Callable[[Data, Array, int, Array], tuple[Array, Array | None]]

@@ -18,7 +18,9 @@ from spark_strategy.tfrecord.wire import Array, Column, Kind, Message
 _STORED: Final = {Kind.INT64: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.large_binary()}
 
 
-def encode_batch(batch: pa.RecordBatch, features: Sequence[Feature], message: Message) -> memoryview:
+def encode_batch(
+    batch: pa.RecordBatch, features: Sequence[Feature], message: Message
+) -> memoryview:
     """The records of all rows, ready to be appended to a file.
 
     Args:
@@ -90,7 +92,9 @@ def _values(array: pa.Array, feature: Feature) -> Column:
     if feature.kind is Kind.BYTES:
         _, ends, text = array.buffers()
         first, size = array.offset, len(array) + 1
-        starts = np.frombuffer(ends, np.int64, first + size)[first:] if ends else np.zeros(1, np.int64)
+        starts = (
+            np.frombuffer(ends, np.int64, first + size)[first:] if ends else np.zeros(1, np.int64)
+        )
         data = np.frombuffer(text, np.uint8) if text else np.empty(0, np.uint8)
         return Column(feature.name, feature.kind, feature.depth, data, starts)
     dtype = np.int64 if feature.kind is Kind.INT64 else np.float32
@@ -101,7 +105,9 @@ def _values(array: pa.Array, feature: Feature) -> Column:
 def _dense(array: pa.Array) -> tuple[Array, Array]:
     """All values of vectors, the sparse ones filled up, and where each begins."""
     kinds = np.asarray(pc.fill_null(array.field("type"), 1))
-    sizes, indices, values = (pc.struct_field(array, name) for name in ("size", "indices", "values"))
+    sizes, indices, values = (
+        pc.struct_field(array, name) for name in ("size", "indices", "values")
+    )
     present = np.asarray(array.is_valid())
     stored = np.where(present, np.asarray(pc.fill_null(pc.list_value_length(values), 0)), 0)
     lengths = np.where(kinds == 1, stored, np.asarray(pc.fill_null(sizes, 0)))

@@ -86,10 +86,13 @@ def features_of(struct: Mapping[str, Any]) -> list[Feature]:
     Raises:
         PlanError: a column cannot be a feature.
     """
-    return [_feature(field["name"], field["type"], field["nullable"]) for field in struct["fields"]]
+    return [
+        _feature(field["name"], field["type"], nullable=field["nullable"])
+        for field in struct["fields"]
+    ]
 
 
-def _feature(name: str, kind: Any, nullable: bool) -> Feature:
+def _feature(name: str, kind: Any, *, nullable: bool) -> Feature:
     if isinstance(kind, Mapping) and kind.get("class") in _VECTORS:
         return Feature(name, Kind.FLOAT, 1, pa.float64(), VECTOR, nullable)
     holes: list[bool] = []
@@ -112,14 +115,16 @@ def _feature(name: str, kind: Any, nullable: bool) -> Feature:
 def _scalar(name: str) -> tuple[Kind, pa.DataType] | None:
     if match := _DECIMAL.fullmatch(name):
         return Kind.FLOAT, pa.decimal128(int(match[1]), int(match[2]))
-    # "varchar(8)", "string collate UNICODE"
+    # A type may have a length or a collation behind its name.
     return _SCALARS.get(name.partition("(")[0].partition(" collate ")[0])
 
 
 def _printed(kind: Any) -> str:
     if isinstance(kind, Mapping):
-        return f"array of {_printed(kind['elementType'])}" if "elementType" in kind else "a " + str(
-            kind["type"]
+        return (
+            f"array of {_printed(kind['elementType'])}"
+            if "elementType" in kind
+            else "a " + str(kind["type"])
         )
     return str(kind)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import fsspec
 
@@ -83,7 +83,7 @@ def default_filesystem() -> str:
     site = Path(folder or "", "core-site.xml")
     if folder is not None and site.is_file():
         # Written by whoever runs the cluster, like the program itself.
-        for entry in ElementTree.parse(site).getroot().iter("property"):  # noqa: S314
+        for entry in ET.parse(site).getroot().iter("property"):  # noqa: S314
             if entry.findtext("name") == "fs.defaultFS":
                 return entry.findtext("value") or "file:///"
     return "file:///"

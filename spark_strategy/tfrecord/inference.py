@@ -138,9 +138,7 @@ def _merged(before: Kind, now: Kind, name: str, path: str) -> Kind:
     return Kind.FLOAT
 
 
-def inferred_fields(
-    message: Message, pieces: Iterable[tuple[str, Piece]]
-) -> list[dict[str, Any]]:
+def inferred_fields(message: Message, pieces: Iterable[tuple[str, Piece]]) -> list[dict[str, Any]]:
     """The fields of the features in these records, by name.
 
     Args:
