@@ -117,8 +117,8 @@ def _look(
     for at in np.flatnonzero(~np.isin(measure.kinds, _TAKES[feature.kind])).tolist():
         reasons.setdefault(
             int(rows[at]),
-            f"feature {feature.name!r} is a {_LISTS[Kind(measure.kinds[at])]}, but its column "
-            f"needs a {_LISTS[feature.kind]}",
+            f"feature {feature.name!r} is {_LISTS[Kind(measure.kinds[at])]}, but its column "
+            f"needs {_LISTS[feature.kind]}",
         )
     if not feature.nullable:
         for row in np.flatnonzero(~found.present & (problems == 0)).tolist():

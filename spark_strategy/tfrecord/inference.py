@@ -132,8 +132,9 @@ def _merged(before: Kind, now: Kind, name: str, path: str) -> Kind:
         return now
     if Kind.BYTES in (before, now):
         raise DataError(
-            f"{path}: feature {name!r} is a {now.name.lower()} list, but a {before.name.lower()} "
-            "list in records before. Give a schema without it, or load these files apart."
+            f"{path}: feature {name!r} is {now.name.lower()}_list here, but "
+            f"{before.name.lower()}_list in records before. Give a schema, or load these files "
+            "apart."
         )
     return Kind.FLOAT
 
