@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-
 import report
 
 FLOATS, WHOLE, TEXTS = 12, 5, 3
