@@ -85,7 +85,11 @@ def train(folder: str, epochs: int, steps: int, vocabularies: dict[str, list[str
     model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
     model.compile(keras.optimizers.Adam(3e-3), "mean_absolute_error")
     history = model.fit(
-        dataset.with_options(options), epochs=epochs, steps_per_epoch=steps, verbose=0
+        dataset.with_options(options),
+        epochs=epochs,
+        steps_per_epoch=steps,
+        shuffle=False,
+        verbose=0,
     )
     return history.history["loss"]
 
