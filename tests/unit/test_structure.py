@@ -57,6 +57,8 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ml.cells": (("errors",), ("pyspark",)),
     "ml.tokens": (("errors",), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
+    "filesystem": (("errors", "filesystem"), ("fsspec", "tensorflow")),
+    "filesystem.build": ((), ("cffi",)),
     "": (("errors", "topology", "data", "launcher", "barrier", "result", "worker", "ml"), ()),
 }
 
