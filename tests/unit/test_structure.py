@@ -62,6 +62,8 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tfrecord.streaming": (("tfrecord",), ("pyspark", "pyarrow")),
     "tfrecord.filters": (("tfrecord",), ("pyspark", "pyarrow")),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
+    "filesystem": (("errors", "filesystem"), ("fsspec", "tensorflow")),
+    "filesystem.build": ((), ("cffi",)),
     "": (("errors", "topology", "data", "launcher", "barrier", "result", "worker", "ml"), ()),
 }
 
