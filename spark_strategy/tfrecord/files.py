@@ -52,8 +52,10 @@ class Place:
 
     @property
     def filesystem(self) -> fsspec.AbstractFileSystem:
-        """The filesystem, without a cache of listings."""
-        return self._open()[0]
+        """The filesystem, without what it remembers of listings."""
+        found = self._open()[0]
+        found.invalidate_cache()  # others write here too
+        return found
 
     @property
     def path(self) -> str:
@@ -63,7 +65,7 @@ class Place:
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
         try:
             found: tuple[fsspec.AbstractFileSystem, str] = fsspec.core.url_to_fs(
-                self.url, use_listings_cache=False, **self.storage
+                self.url, **self.storage
             )
         except (ImportError, ValueError) as error:
             scheme = self.url.partition(":")[0]
@@ -132,7 +134,12 @@ def find_files(places: Sequence[Place]) -> list[File]:
     Raises:
         PlanError: a path is not there.
     """
-    found = {file.path: file for place in places for file in _below(place)}
+    found: dict[str, File] = {}
+    for place in places:
+        try:
+            found.update((file.path, file) for file in _below(place))
+        except OSError as error:
+            raise PlanError(f"{place.url} cannot be listed: {error}") from error
     return [found[path] for path in sorted(found)]
 
 
