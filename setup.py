@@ -1,4 +1,4 @@
-"""Answers a Python that cannot run spark-strategy in one line; all metadata is in pyproject.toml.
+"""Answers a Python that cannot run spark-strategy in one line; metadata is in pyproject.toml.
 
 pip before 24.1 reads `requires-python` after the dependencies, so that a user of Python 3.10 would
 see an essay about keras versions instead.
@@ -14,4 +14,10 @@ if not (3, 11) <= sys.version_info[:2] < (3, 14):
         % (sys.version.split()[0], sys.executable)
     )
 
-setup()
+# Each extension is optional: where it does not compile, its package says what is missing or slow.
+setup(
+    cffi_modules=[
+        "spark_strategy/filesystem/build.py:ffi",
+        "spark_strategy/tfrecord/build_codec.py:ffibuilder",
+    ]
+)

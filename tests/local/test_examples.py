@@ -117,6 +117,13 @@ def test_evaluator_sees_every_checkpoint() -> None:
     assert numbers(line)[0] > 0.8
 
 
+@pytest.mark.slow
+def test_tfrecord_hdfs_beats_its_baseline() -> None:
+    """On local files and a part of the flights; the median of all is the baseline."""
+    error, baseline = numbers(last_line("tfrecord_hdfs.py", "--rows", "20000", "--epochs", "4"))
+    assert error < 0.98 * baseline
+
+
 def test_every_example_is_tested() -> None:
     """No example goes stale unseen."""
     tested = set(re.findall(r"last_line\(\"(\w+\.py)\"", Path(__file__).read_text()))

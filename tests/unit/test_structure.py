@@ -62,8 +62,15 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ml.adapt": (("errors", "ml.cells", "ml.tokens"), ("pyspark", "numpy", "tensorflow")),
     "ml.cells": (("errors",), ("pyspark",)),
     "ml.tokens": (("errors",), ("pyspark",)),
+    "tfrecord": (("errors", "tfrecord"), ("numpy", "pyarrow", "fsspec")),
+    "tfrecord.build_codec": ((), ("cffi",)),
+    "tfrecord.source": (("errors", "tfrecord"), ("pyspark", "pyarrow")),
+    "tfrecord.streaming": (("tfrecord",), ("pyspark", "pyarrow")),
+    "tfrecord.filters": (("tfrecord",), ("pyspark", "pyarrow")),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
     "": ((*PURE, "decorate", "launcher", "barrier", "result", "worker", "ml"), ()),
+    "filesystem": (("errors", "filesystem"), ("fsspec", "tensorflow")),
+    "filesystem.build": ((), ("cffi",)),
 }
 
 

@@ -1,0 +1,179 @@
+"""Finds TFRecord files, wherever they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+from xml.etree import ElementTree as ET
+
+import fsspec
+
+from spark_strategy.errors import PlanError
+
+NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+_MODIFIED: Final = ("mtime", "modification_time", "LastModified", "last_modified", "updated")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of records.
+
+    Attributes:
+        path: as its filesystem names it.
+        size: bytes.
+        modified: as its filesystem has it; 0 where it has none.
+        partition: the values that the names of its folders give, by column; None for null.
+    """
+
+    path: str
+    size: int
+    modified: float
+    partition: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path on a filesystem that fsspec knows.
+
+    Attributes:
+        url: absolute, with its scheme.
+        storage: fsspec's options for the filesystem.
+    """
+
+    url: str
+    storage: Mapping[str, Any]
+
+    @property
+    def filesystem(self) -> fsspec.AbstractFileSystem:
+        """The filesystem, without what it remembers of listings."""
+        found = self._open()[0]
+        found.invalidate_cache()  # others write here too
+        return found
+
+    @property
+    def path(self) -> str:
+        """The path as the filesystem names it."""
+        return str(self._open()[1])
+
+    def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        try:
+            found: tuple[fsspec.AbstractFileSystem, str] = fsspec.core.url_to_fs(
+                self.url, **self.storage
+            )
+        except (ImportError, ValueError) as error:
+            scheme = self.url.partition(":")[0]
+            advice = "pip install hdfs-native" if scheme in ("hdfs", "viewfs") else "see fsspec"
+            raise PlanError(
+                f"{self.url} needs an fsspec filesystem for {scheme}://, which Spark's Python does "
+                f"not have ({advice}): {error}"
+            ) from error
+        return found
+
+
+def default_filesystem() -> str:
+    """``fs.defaultFS`` of the Hadoop configuration that this process would read."""
+    folder = os.environ.get("HADOOP_CONF_DIR")
+    if folder is None and "HADOOP_HOME" in os.environ:
+        folder = str(Path(os.environ["HADOOP_HOME"], "etc", "hadoop"))
+    site = Path(folder or "", "core-site.xml")
+    if folder is not None and site.is_file():
+        # Written by whoever runs the cluster, like the program itself.
+        for entry in ET.parse(site).getroot().iter("property"):  # noqa: S314
+            if entry.findtext("name") == "fs.defaultFS":
+                return entry.findtext("value") or "file:///"
+    return "file:///"
+
+
+def absolute(path: str, default: str) -> str:
+    """A URL for a path, by Spark's rules.
+
+    Args:
+        path: with a scheme, absolute, or relative: to the home folder on a default filesystem that
+            is no local one, else to the working directory.
+        default: ``fs.defaultFS``.
+    """
+    found = _SCHEME.fullmatch(path)
+    scheme, rest = (found[1], found[2]) if found else ("", path)
+    root = default.rstrip("/") if "://" in default and not default.startswith("file:") else ""
+    if not scheme and root:
+        home = f"/user/{os.environ.get('HADOOP_USER_NAME') or os.environ.get('USER') or 'root'}"
+        return root + (rest if rest.startswith("/") else f"{home}/{rest}")
+    if scheme in ("", "file"):
+        local = rest.removeprefix("//") if scheme else rest
+        return "file://" + str(Path(local).absolute())
+    if rest.startswith("///") and root.startswith(f"{scheme}://"):
+        return root + rest[2:]
+    return path
+
+
+def paths_of(options: Mapping[str, str]) -> list[str]:
+    """The paths that ``load`` was given: one, or a list.
+
+    Raises:
+        PlanError: it was given none.
+    """
+    if "paths" in options:
+        found = json.loads(options["paths"])
+    else:
+        found = [options["path"]] if "path" in options else []
+    if not found:
+        raise PlanError("format('tfrecord') needs a path: load(path), or save(path).")
+    return [str(path) for path in found]
+
+
+def find_files(places: Sequence[Place]) -> list[File]:
+    """All files below these paths, by name; hidden ones (``_`` or ``.`` in front) left out.
+
+    Raises:
+        PlanError: a path is not there.
+    """
+    found: dict[str, File] = {}
+    for place in places:
+        try:
+            found.update((file.path, file) for file in _below(place))
+        except OSError as error:
+            raise PlanError(f"{place.url} cannot be listed: {error}") from error
+    return [found[path] for path in sorted(found)]
+
+
+def _below(place: Place) -> Iterator[File]:
+    filesystem, path = place.filesystem, place.path
+    roots = [path]
+    if any(mark in path for mark in "*?["):
+        roots = sorted(str(name) for name in filesystem.glob(path))
+    if not roots or not filesystem.exists(roots[0]):
+        raise PlanError(f"{place.url} does not exist, or no file matches it.")
+    for root in roots:
+        if filesystem.isfile(root):
+            yield _file(filesystem.info(root), {})
+            continue
+        for name, info in filesystem.find(root, detail=True).items():
+            parts = str(name)[len(root.rstrip("/")) + 1 :].split("/")
+            if not any(_is_hidden(part) for part in parts):
+                yield _file(info, _partition(parts[:-1]))
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") or (part.startswith("_") and "=" not in part)
+
+
+def _partition(folders: Sequence[str]) -> dict[str, str | None]:
+    pairs = (folder.partition("=") for folder in folders if "=" in folder)
+    return {
+        unquote(name): None if value == NULL_PARTITION else unquote(value)
+        for name, _, value in pairs
+    }
+
+
+def _file(info: Mapping[str, Any], partition: Mapping[str, str | None]) -> File:
+    modified = next((info[key] for key in _MODIFIED if info.get(key) is not None), 0)
+    if hasattr(modified, "timestamp"):
+        modified = modified.timestamp()
+    return File(str(info["name"]), int(info["size"] or 0), float(modified), partition)

@@ -1,0 +1,207 @@
+"""Batches to files that appear all at once, when the job commits."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Final, cast
+
+import numpy as np
+import pyarrow as pa
+
+from spark_strategy.errors import PlanError
+from spark_strategy.tfrecord.encoding import encode_batch
+from spark_strategy.tfrecord.features import Feature, check_message
+from spark_strategy.tfrecord.files import Place, find_files
+from spark_strategy.tfrecord.options import Options
+from spark_strategy.tfrecord.partitions import folder_of
+
+_TEMPORARY: Final = "_temporary"
+_SUCCESS: Final = "_SUCCESS"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One write, as the driver and its tasks share it.
+
+    Attributes:
+        place: the folder to write to.
+        features: of the rows, in order.
+        options: of the write.
+        overwrite: whether what is there is replaced.
+        key: names the job's temporary folder, and its files.
+    """
+
+    place: Place
+    features: Sequence[Feature]
+    options: Options
+    overwrite: bool
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def stored(self) -> list[Feature]:
+        """The columns that go into the records."""
+        return [one for one in self.features if one.name not in self.options.partition_by]
+
+    def check(self) -> None:
+        """Refuse what cannot be written.
+
+        Raises:
+            PlanError: a column that no record can hold, or one to partition by that is missing.
+        """
+        names = [feature.name for feature in self.features]
+        if missing := set(self.options.partition_by).difference(names):
+            raise PlanError(
+                f"partitionBy names {', '.join(sorted(missing))}, but the columns are "
+                f"{', '.join(names)}."
+            )
+        nested = [f.name for f in self.features if f.depth and f.name in self.options.partition_by]
+        if nested or not self.stored:
+            raise PlanError(
+                f"partitionBy={','.join(self.options.partition_by)!r} needs scalar columns, and "
+                "at least one other column to write."
+            )
+        check_message(self.stored, self.options.message)
+
+    def exists(self) -> bool:
+        """Whether files are there already."""
+        filesystem, path = self.place.filesystem, self.place.path
+        if not filesystem.exists(path):
+            return False
+        return filesystem.isfile(path) or bool(find_files([self.place]))
+
+    @property
+    def scratch(self) -> str:
+        """The job's temporary folder."""
+        return f"{self.place.path}/{_TEMPORARY}/{self.key}"
+
+
+def write_files(job: Job, batches: Iterable[pa.RecordBatch], name: str) -> tuple[str, ...]:
+    """Write one task's rows below the temporary folder.
+
+    Args:
+        job: of the task.
+        batches: its rows.
+        name: the task's, unique among all tries.
+
+    Returns:
+        The files, relative to the temporary folder; none for no rows.
+
+    Raises:
+        DataError: a null inside an array.
+    """
+    filesystem = job.place.filesystem
+    suffix = ".tfrecord.gz" if job.options.gzip else ".tfrecord"
+    open_files: dict[str, BinaryIO] = {}
+    with ExitStack() as stack:
+        for batch in batches:
+            for folder, rows in _by_folder(job, batch):
+                relative = f"{folder}/{name}{suffix}".lstrip("/")
+                if relative not in open_files:
+                    path = f"{job.scratch}/{relative}"
+                    filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+                    open_files[relative] = _open(filesystem, path, job.options, stack)
+                open_files[relative].write(encode_batch(rows, job.stored, job.options.message))
+    return tuple(open_files)
+
+
+def _open(filesystem: Any, path: str, options: Options, stack: ExitStack) -> BinaryIO:
+    raw = stack.enter_context(filesystem.open(path, "wb"))
+    if not options.gzip:
+        return cast(BinaryIO, raw)
+    # Neither time nor name in the header: the same rows make the same file.
+    return cast(BinaryIO, stack.enter_context(gzip.GzipFile("", "wb", 6, raw, 0)))
+
+
+def _by_folder(job: Job, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of each folder, without the columns that its name says."""
+    by = job.options.partition_by
+    if not batch.num_rows:
+        return
+    if not by:
+        yield "", batch
+        return
+    names = [feature.name for feature in job.features]
+    codes = np.zeros(batch.num_rows, np.int64)
+    for name in by:
+        encoded = batch.column(names.index(name)).dictionary_encode(null_encoding="encode")
+        column = np.asarray(encoded.indices).astype(np.int64)
+        codes = np.unique(codes * (len(encoded.dictionary) + 1) + column, return_inverse=True)[1]
+    rest = batch.select([at for at, name in enumerate(names) if name not in by])
+    for code in range(int(codes.max()) + 1):
+        rows = np.flatnonzero(codes == code)
+        first = int(rows[0])
+        values = {name: batch.column(names.index(name))[first].as_py() for name in by}
+        yield folder_of(values), rest.take(pa.array(rows))
+
+
+def commit(job: Job, written: Iterable[Sequence[str]], *, replaces: str = "") -> None:
+    """Move the tasks' files to where they belong, then mark the folder as complete.
+
+    Args:
+        job: whose tasks have all succeeded.
+        written: what ``write_files`` returned, of each task.
+        replaces: files whose name begins so are left over from an earlier try, and go.
+    """
+    filesystem, root = job.place.filesystem, job.place.path
+    filesystem.makedirs(root, exist_ok=True)
+    _remove(filesystem, f"{root}/{_SUCCESS}")
+    before = [file.path for file in find_files([job.place])]
+    moved = [relative for files in written for relative in files]
+    for relative in moved:
+        filesystem.makedirs(f"{root}/{relative}".rpartition("/")[0], exist_ok=True)
+        filesystem.mv(f"{job.scratch}/{relative}", f"{root}/{relative}")
+    for path in before:
+        if job.overwrite or (replaces and path.rpartition("/")[2].startswith(replaces)):
+            filesystem.rm(path)
+    abort(job)
+    with filesystem.open(f"{root}/{_SUCCESS}", "wb"):
+        pass
+
+
+def abort(job: Job) -> None:
+    """Remove what the tasks wrote."""
+    filesystem = job.place.filesystem
+    _remove(filesystem, job.scratch)
+    parent = job.scratch.rpartition("/")[0]
+    if filesystem.exists(parent) and not filesystem.ls(parent, detail=False):
+        _remove(filesystem, parent)
+
+
+def _remove(filesystem: Any, path: str) -> None:
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
+
+
+def stream_key(job: Job) -> str:
+    """The same for all of a stream's writers, and no other stream's."""
+    return hashlib.sha256(f"{job.options.checkpoint} {job.place.url}".encode()).hexdigest()[:32]
+
+
+def stream_prefix(options: Options, batch: int) -> str:
+    """How the files of a stream's batch begin, the same when the batch is tried again.
+
+    Empty without a ``checkpointLocation`` that says which stream it is.
+    """
+    if not options.checkpoint:
+        return ""
+    key = hashlib.sha256(options.checkpoint.encode()).hexdigest()[:12]
+    return f"part-{key}-{batch:08d}-"
+
+
+def renamed(job: Job, written: Iterable[Sequence[str]], prefix: str) -> list[list[str]]:
+    """Put a prefix before the names of files in the temporary folder."""
+    filesystem, found = job.place.filesystem, []
+    for files in written:
+        names: Mapping[str, str] = {
+            relative: "/".join([*relative.split("/")[:-1], prefix + relative.split("/")[-1]])
+            for relative in files
+        }
+        for old, new in names.items():
+            filesystem.mv(f"{job.scratch}/{old}", f"{job.scratch}/{new}")
+        found.append(list(names.values()))
+    return found
