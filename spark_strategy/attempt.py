@@ -116,6 +116,7 @@ class Attempt:
             python_path=tuple(here) if local else (),
             own_log=not local,
             feed=self._feeding.order if self._feeding else None,
+            files=capacity.file_root(self._spark),
         )
 
     def _collected(self, stage: Stage, output: OutputListener | None) -> tuple[Outcome, ...]:

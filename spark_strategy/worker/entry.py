@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from spark_strategy import keras
+from spark_strategy import filesystem, keras
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
 from spark_strategy.folder import ChildFolder, ChildOrder
 from spark_strategy.worker import postmortem
@@ -85,6 +85,9 @@ def _run(folder: ChildFolder) -> bytes:
         from spark_strategy.worker import strategy as strategies
 
         sharded.keep_shards()
+        # Without its compiled part, paths of other filesystems are refused when they are used.
+        with contextlib.suppress(ExecutorEnvironmentError):
+            filesystem.register_all(order.files.hadoop)
     strategies.check_gpus(order.gpus)
     cluster = folder.wait_for_cluster(order.deadline_s)
     os.environ["TF_CONFIG"] = cluster.tf_config(order.task)
@@ -127,6 +130,7 @@ def _call(folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any
         strategy=strategy,
         scratch=str(folder.scratch_path),
         feed=feed,
+        file_root=order.files,
     )
     with entered(lambda: context), strategy.scope() if order.scope else contextlib.nullcontext():
         # Unpickled in scope: a model among the arguments creates its variables here.
