@@ -135,6 +135,7 @@ class Attempt:
             own_log=not local,
             feed=self._feeding.order if self._feeding else None,
             evaluator=self._evaluator,
+            files=capacity.file_root(self._spark),
         )
 
     def _collected(self, stage: Stage, output: OutputListener | None) -> tuple[Outcome, ...]:

@@ -32,11 +32,12 @@ import json
 import pickle
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from spark_strategy.cluster import Cluster, Fence
 from spark_strategy.data.feed import FeedOrder
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.data.steps import Shard
 from spark_strategy.errors import RendezvousError
 from spark_strategy.evaluator import Evaluation, evaluations_of
@@ -61,6 +62,7 @@ class ChildOrder:
         deadline_s: seconds to wait for the cluster.
         feed: what Spark feeds it with; None for nothing.
         spool: the folder of its rows.
+        files: where paths without a scheme are.
     """
 
     topology: Topology
@@ -72,6 +74,7 @@ class ChildOrder:
     deadline_s: float
     feed: FeedOrder | None = None
     spool: str = ""
+    files: FileRoot = field(default_factory=FileRoot)
 
     @property
     def task(self) -> TaskId:

@@ -9,12 +9,14 @@
  * at the end of a table. TensorFlow compares the numbers when the plugin is registered. Declared
  * here, so that the build needs a C compiler and not the 1 GB of TensorFlow.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { OK = 0, OUT_OF_RANGE = 11, RESOURCE_EXHAUSTED = 8 }; /* TF_Code, xla/tsl/c/tsl_status.h */
 enum { INTERFACE_ABI = 0, INTERFACE_API = 0 };
@@ -126,6 +128,7 @@ static void settle(int went_well, TF_Status *status) {
  * copying only, never while waiting for the GIL. */
 typedef struct {
   int64_t handle;
+  int descriptor; /* of a file that the kernel reads; -1 for others */
   pthread_mutex_t lock;
   const char *data;
   uint64_t start, length;
@@ -153,19 +156,41 @@ static size_t from_window(void *reader, uint64_t offset, size_t size, char *into
   return count;
 }
 
+static int64_t end_of_file(size_t done, TF_Status *status) {
+  set_status(status, OUT_OF_RANGE, "end of file");
+  return (int64_t)done;
+}
+
+/* A file of the kernel's needs no window: it reads ahead itself, and straight to where it is
+ * wanted. */
+static int64_t kernel_read(Reader *r, uint64_t offset, size_t size, char *into,
+                           TF_Status *status) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t got = pread(r->descriptor, into + done, size - done, (off_t)(offset + done));
+    if (got == 0) return end_of_file(done, status);
+    if (got > 0) {
+      done += (size_t)got;
+    } else if (errno != EINTR) {
+      py_errno(r->handle, errno, status);
+      return -1;
+    }
+  }
+  fine(status);
+  return (int64_t)done;
+}
+
 static int64_t reader_read(const TF_File *file, uint64_t offset, size_t size, char *into,
                            TF_Status *status) {
   Reader *r = (Reader *)file->state;
+  if (r->descriptor >= 0) return kernel_read(r, offset, size, into, status);
   size_t done = 0;
   while (done < size) {
     size_t count = from_window(r, offset + done, size - done, into + done);
     if (count == 0) {
       int64_t fetched = py_fetch(r->handle, r, offset + done, size - done, into + done, status);
       if (fetched < 0) return -1;
-      if (fetched == 0) {
-        set_status(status, OUT_OF_RANGE, "end of file");
-        return (int64_t)done;
-      }
+      if (fetched == 0) return end_of_file(done, status);
       count = (size_t)fetched;
     }
     done += count;
@@ -184,10 +209,12 @@ static void reader_cleanup(TF_File *file) {
 
 static void new_reader(const TF_File *fs, const char *path, TF_File *file, TF_Status *status) {
   (void)fs;
-  int64_t handle = py_open_reader(path, status);
+  int descriptor = -1;
+  int64_t handle = py_open_reader(path, &descriptor, status);
   if (handle <= 0) return;
   Reader *r = (Reader *)calloc(1, sizeof(Reader));
   r->handle = handle;
+  r->descriptor = descriptor;
   pthread_mutex_init(&r->lock, NULL);
   file->state = r;
   fine(status);

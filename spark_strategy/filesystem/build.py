@@ -12,7 +12,8 @@ from cffi import FFI
 # What plugin.py implements. Each sets the status and returns 0 (a handle or count: less than 1,
 # less than 0) when it fails.
 _CALLED = """
-    int64_t py_open_reader(const char *path, void *status);
+    int64_t py_open_reader(const char *path, int *descriptor, void *status);
+    void py_errno(int64_t handle, int number, void *status);
     int64_t py_fetch(int64_t handle, void *reader, uint64_t offset, size_t size, char *into,
                      void *status);
     int64_t py_open_writer(const char *path, int append, int64_t *position, void *status);
@@ -50,6 +51,6 @@ ffi.set_source(
     + Path(__file__).with_name("bridge.c").read_text(encoding="utf-8"),
     # Without a compiler the rest of the library installs all the same; ``register`` says so.
     optional=True,
-    extra_compile_args=["-std=c11", "-O2"],
+    extra_compile_args=["-std=gnu11", "-O2"],
     libraries=["pthread"],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -111,10 +112,26 @@ def _held(path: str, file: Reader | Writer) -> int:
 
 
 @_ffi.def_extern()  # type: ignore[untyped-decorator]
-def py_open_reader(path: Any, told: Any) -> int:
+def py_open_reader(path: Any, descriptor: Any, told: Any) -> int:
     """Open a file to read; its handle."""
     uri = _text(path)
-    return _answer(told, uri, 0, lambda: _held(uri, Reader(_PLUGIN.filesystems.at(uri))))
+
+    def act() -> int:
+        reader = Reader(_PLUGIN.filesystems.at(uri))
+        descriptor[0] = -1 if reader.descriptor is None else reader.descriptor
+        return _held(uri, reader)
+
+    return _answer(told, uri, 0, act)
+
+
+@_ffi.def_extern()  # type: ignore[untyped-decorator]
+def py_errno(handle: int, number: int, told: Any) -> None:
+    """The kernel could not read."""
+
+    def act() -> None:
+        raise OSError(number, os.strerror(number))
+
+    _answer(told, _PLUGIN.files[handle][0], None, act)
 
 
 @_ffi.def_extern()  # type: ignore[untyped-decorator]

@@ -1,13 +1,13 @@
 """A file that TensorFlow reads: bounded read-ahead over any fsspec file.
 
-A miss in the window that ``bridge.c`` copies from comes here. Reads that follow one another get
+What has a descriptor of the kernel is read by ``bridge.c`` alone. Of all others,
+a miss in the window that ``bridge.c`` copies from comes here. Reads that follow one another get
 blocks of growing size, and while one is consumed the next is fetched: at most two blocks of 4 MiB
 are held for each open file. Other reads get what they ask for.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -28,6 +28,9 @@ class Reader:
     Args:
         place: the file.
 
+    Attributes:
+        descriptor: of a file that the kernel reads; None for others.
+
     Raises:
         OSError: it cannot be opened; also what else ``fs.open`` raises.
     """
@@ -35,7 +38,7 @@ class Reader:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._file = place.call(lambda: _opened(place))
-        self._descriptor = _descriptor(self._file)
+        self.descriptor = _descriptor(self._file)
         self._known_bytes: int | None = getattr(self._file, "size", None)
         self._in_use = threading.Lock()  # the file's position
         self._turn = threading.Lock()  # all that follows
@@ -43,7 +46,6 @@ class Reader:
         self._block_bytes = _FIRST_BYTES
         self._ahead: tuple[int, Call[memoryview]] | None = None
         self._shown = memoryview(b"")
-        self._spare: list[bytearray] = []
 
     def fetch(self, offset: int, size: int, show: Callable[[memoryview], int]) -> int:
         """Bring the window to ``offset``.
@@ -62,9 +64,7 @@ class Reader:
             if not len(block):
                 return 0
             count = show(block)
-            old, self._shown = self._shown, block
-            if isinstance(old.obj, bytearray):
-                self._spare.append(old.obj)
+            self._shown = block
             return count
 
     def close(self) -> None:
@@ -95,24 +95,12 @@ class Reader:
             # A file may have grown since: its end is where a read returns nothing.
             left = self._known_bytes - offset
             size = min(size, left) if left > 0 else min(size, _RANDOM_BYTES)
-        room = self._room(size) if self._descriptor is not None else None
-        return Call(lambda: self._read(offset, size, room), self._place.uri)
+        return Call(lambda: self._read(offset, size), self._place.uri)
 
-    def _read(self, offset: int, size: int, room: bytearray | None) -> memoryview:
+    def _read(self, offset: int, size: int) -> memoryview:
         with self._in_use:
-            if room is not None and self._descriptor is not None:
-                view = memoryview(room)[:size]
-                return view[: os.preadv(self._descriptor, [view], offset)]
             self._file.seek(offset)
             return memoryview(self._file.read(size))
-
-    def _room(self, size: int) -> bytearray:
-        """Memory that has been used before costs no page faults."""
-        for place, room in enumerate(self._spare):
-            if len(room) >= size:
-                return self._spare.pop(place)
-        self._spare.clear()
-        return bytearray(size)
 
     def _close(self) -> None:
         with self._in_use:

@@ -37,6 +37,14 @@ def chiefs_value(strategy: Any, value: Any, place: Place) -> Any:
     return _reduce(strategy, "SUM", local * len(strategy.extended.worker_devices))
 
 
+def sum_over_ranks(strategy: Any, value: Any) -> Any:
+    """Sum of what each rank brings, on every rank; as float64."""
+    import tensorflow as tf
+
+    count = len(strategy.extended.worker_devices)
+    return _reduce(strategy, "SUM", [tf.cast(value, tf.float64) / count] * count)
+
+
 def means(strategy: Any, values: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
     """Mean over all replicas of each value's own copies, in one all-reduce.
 

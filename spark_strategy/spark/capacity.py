@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.plan import Capacity
 
 if TYPE_CHECKING:
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
 _SETTLE_S: Final = 5.0
 _REGISTER_S: Final = 20.0
 _POLL_S: Final = 0.25
+
+# What clients of HDFS need to know; no secrets of other filesystems.
+_HADOOP: Final = re.compile(r"dfs\.|fs\.defaultFS$|fs\.viewfs\.|ipc\.|hadoop\.security\.auth")
+_PREFIX: Final = "spark.hadoop."
 
 
 def is_connect(spark: SparkSession) -> bool:
@@ -51,6 +58,34 @@ def read(spark: SparkSession, *, tasks: int) -> Capacity:
         gpus_per_task=float(conf.get("spark.task.resource.gpu.amount", "0") or 0),
         dynamic_allocation=conf.get("spark.dynamicAllocation.enabled", "false") == "true",
     )
+
+
+def file_root(spark: SparkSession) -> FileRoot:
+    """Where paths without a scheme are.
+
+    Spark Connect says what stands in Spark's own configuration, and not what stands in the
+    server's ``core-site.xml``.
+    """
+    if is_connect(spark):
+        default = spark.conf.get(f"{_PREFIX}fs.defaultFS", None) or "file:///"
+        settings: dict[str, str] = {}
+        user = "" if _is_disk(default) else str(spark.sql("select current_user()").collect()[0][0])
+    else:
+        context = spark.sparkContext
+        hadoop = context._jsc.hadoopConfiguration()  # noqa: SLF001 - PySpark offers no other way
+        default = hadoop.get("fs.defaultFS") or "file:///"
+        named = ((key.removeprefix(_PREFIX), value) for key, value in context.getConf().getAll())
+        settings = {key: value for key, value in named if _HADOOP.match(key)}
+        user = str(context.sparkUser())
+    if _is_disk(default):
+        # Spark's own paths begin at the directory of the driver's process.
+        return FileRoot(home=f"file://{os.getcwd()}", hadoop=settings)  # noqa: PTH109 - a URI
+    home = f"{default.rstrip('/')}{settings.get('dfs.user.home.dir.prefix', '/user')}/{user}"
+    return FileRoot(default, home, {"fs.defaultFS": default, **settings})
+
+
+def _is_disk(uri: str) -> bool:
+    return uri.startswith("file:")
 
 
 def _connect(spark: SparkSession) -> Capacity:

@@ -19,6 +19,7 @@ from pyspark import BarrierTaskContext, SparkFiles
 
 from spark_strategy.cluster import Arrival, Cluster, Fence
 from spark_strategy.data.feed import FeedOrder
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, SparkStrategyError
 from spark_strategy.folder import ChildFolder, ChildOrder
 from spark_strategy.outcome import Failure, Outcome, Reason, to_record
@@ -66,6 +67,7 @@ class TaskOrder:
         own_log: whether the executor has a log of its own, apart from the driver's console.
         feed: what the rows that Spark sends become; None where it sends none.
         evaluator: pickled ``Evaluator``; empty where none evaluates.
+        files: where paths without a scheme are.
     """
 
     topology: Topology
@@ -80,6 +82,7 @@ class TaskOrder:
     own_log: bool
     feed: FeedOrder | None = None
     evaluator: bytes = field(default=b"", repr=False)
+    files: FileRoot = field(default_factory=FileRoot)
 
 
 def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -183,6 +186,7 @@ class _Rank:
                 deadline_s=order.orders.start_timeout_s,
                 feed=order.feed,
                 spool=str(spool),
+                files=order.files,
             ),
             order.evaluator if self._evaluates else order.function,
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import PlanError
 from spark_strategy.topology import TaskId
 from spark_strategy.worker.selection import Selection, Selector
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from tensorflow.experimental import dtensor
 
+    from spark_strategy.data.shares import FilePart
     from spark_strategy.worker.feed import Feed
 
 
@@ -34,6 +36,7 @@ class WorkerContext:
         scratch: a folder of this process's own, gone when the run ends.
         feed: this rank's rows; None where Spark sends none.
         mesh: the DTensor mesh of ``ModelParallel``; None elsewhere and with ``scope=False``.
+        file_root: where paths without a scheme are.
     """
 
     task: TaskId
@@ -45,6 +48,7 @@ class WorkerContext:
     scratch: str
     feed: Feed | None = None
     mesh: dtensor.Mesh | None = None
+    file_root: FileRoot = field(default_factory=FileRoot)
 
     def dataset(
         self,
@@ -106,6 +110,78 @@ class WorkerContext:
             batch_size=batch_size,
             shuffle=shuffle,
             seed=seed,
+            repeat=repeat,
+            drop_remainder=drop_remainder,
+        )
+
+    def files(self, pattern: str | list[str]) -> tuple[FilePart, ...]:
+        """This rank's share of the files that match; together the ranks have every record once.
+
+        Shares are about equal in bytes. Every rank that runs the function must ask for the same.
+
+        Args:
+            pattern: a path, directory or pattern with ``*``, ``?`` and ``[...]``, or a list of
+                these; on any filesystem. Without a scheme it is on the session's default
+                filesystem, as in Spark.
+
+        Returns:
+            Whole files; or of one that several ranks share, every ``parts``-th record from
+            ``part`` on, as ``tf.data.Dataset.shard(parts, part)`` gives them.
+
+        Raises:
+            PlanError: nothing matches.
+        """
+        from spark_strategy.worker.pull import Pull
+
+        return Pull(self).parts(pattern)
+
+    def tfrecords(
+        self,
+        pattern: str | list[str],
+        *,
+        batch_size: int,
+        features: Mapping[str, Any] | None = None,
+        label: str | Sequence[str] | None = None,
+        weight: str | None = None,
+        compression: str | None = None,
+        shuffle: int = 0,
+        seed: int | None = None,
+        repeat: bool = False,
+        drop_remainder: bool = False,
+        deterministic: bool = True,
+    ) -> tf.data.Dataset:
+        """This rank's share of the records in TFRecord files, as batches.
+
+        Steps are as for :meth:`dataset`: all ranks take ``ceil(records / batch_size)`` an epoch,
+        and every record is seen once. For that the records are counted first, which reads the
+        files once.
+
+        Args:
+            pattern: as for :meth:`files`.
+            batch_size: records of a step over all replicas, the global batch size.
+            features: as ``tf.io.parse_example`` takes them; None leaves Examples serialized.
+            label: the feature that is the target, or several.
+            weight: the feature with a weight for each record.
+            compression: "GZIP", "ZLIB" or ""; None goes by the files' names (``.gz``).
+            shuffle: records of the window within which they are permuted; files are shuffled as
+                well. 0 keeps the order.
+            seed: of the shuffle.
+            repeat: begin again and again, for use with ``steps_per_epoch``.
+            drop_remainder: leave out an epoch's last step if it is smaller.
+            deterministic: whether a run over the same files with the same seed repeats; False
+                takes records as they come.
+
+        Raises:
+            PlanError: nothing matches, a feature is not there, or a number makes no sense.
+        """
+        from spark_strategy.worker.pull import Pull
+        from spark_strategy.worker.records import Example, Reading
+
+        return Pull(self).tfrecords(
+            pattern,
+            Example(features, label, weight),
+            Reading(compression, shuffle, seed, deterministic),
+            batch_size=batch_size,
             repeat=repeat,
             drop_remainder=drop_remainder,
         )

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from spark_strategy import keras
+from spark_strategy import filesystem, keras
 from spark_strategy.cluster import Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
 from spark_strategy.evaluator import Evaluator
@@ -93,6 +93,9 @@ def _run(folder: ChildFolder) -> bytes:
         from spark_strategy.worker import strategy as strategies
 
         sharded.keep_shards()
+        # Without its compiled part, paths of other filesystems are refused when they are used.
+        with contextlib.suppress(ExecutorEnvironmentError):
+            filesystem.register_all(order.files.hadoop)
     strategies.check_gpus(order.gpus)
     cluster = folder.wait_for_cluster(order.deadline_s)
     os.environ.pop("TF_CONFIG", None)
@@ -166,6 +169,7 @@ def _context(folder: ChildFolder, order: ChildOrder, **rest: Any) -> WorkerConte
         is_chief=_is_chief(order),
         attempt=order.fence.attempt,
         scratch=str(folder.scratch_path),
+        file_root=order.files,
         **rest,
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,7 +20,25 @@ from spark_strategy import errors, filesystem
 
 gfile = tf.io.gfile
 LOCAL = "fsspeclocal"
+REMOTE = "fsspecremote"
 MEMORY = "fsspecmemory"
+
+
+class _Remote(LocalFileSystem):
+    """A disk whose files have no descriptor, as those of any remote filesystem."""
+
+    protocol = "remote"
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        return _Undescribed(path) if mode == "rb" else super()._open(path, mode, **options)
+
+
+class _Undescribed(io.FileIO):
+    """A file that does not tell its descriptor."""
+
+    def fileno(self) -> int:
+        """Nothing."""
+        raise io.UnsupportedOperation("fileno")
 
 
 class _Frozen(LocalFileSystem):
@@ -38,6 +58,8 @@ def schemes() -> Iterator[None]:
     """fsspec's disk and memory under names of their own; TensorFlow keeps them for ever."""
     filesystem.register(LOCAL, protocol="file")
     filesystem.register(MEMORY, protocol="memory")
+    fsspec.register_implementation("remote", _Remote, clobber=True)
+    filesystem.register(REMOTE, protocol="remote")
     yield
     _Frozen.release.set()
 
@@ -130,12 +152,15 @@ def test_files_are_appended_and_seen_after_a_flush(root: str) -> None:
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
-def test_records_are_read_as_from_tensorflows_own_files(tmp_path: Path, compression: str) -> None:
+@pytest.mark.parametrize("scheme", [LOCAL, REMOTE])
+def test_records_are_read_as_from_tensorflows_own_files(
+    tmp_path: Path, scheme: str, compression: str
+) -> None:
     """Small and large records, small and large reads, several readers of one file at once."""
     random = np.random.default_rng(0)
     sizes = [0, 1, 100, 5_000_000, 12_000_000, *random.integers(0, 50_000, 300).tolist()]
     records = [random.bytes(int(size)) for size in sizes]
-    path = f"{LOCAL}://{tmp_path}/records"
+    path = f"{scheme}://{tmp_path}/records"
     with tf.io.TFRecordWriter(path, compression) as writer:
         for record in records:
             writer.write(record)
@@ -155,16 +180,17 @@ def test_records_are_read_as_from_tensorflows_own_files(tmp_path: Path, compress
     assert sum(1 for _ in together) == 4 * len(records)
 
 
-def test_reads_anywhere_give_what_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", [LOCAL, REMOTE])
+def test_reads_anywhere_give_what_is_there(tmp_path: Path, scheme: str) -> None:
     """Jumps back and forth, beyond the end, over borders of blocks, and in a growing file."""
     content = np.random.default_rng(1).bytes(11_000_003)
     (tmp_path / "file").write_bytes(content)
-    file = gfile.GFile(f"{LOCAL}://{tmp_path}/file", "rb")
+    file = gfile.GFile(f"{scheme}://{tmp_path}/file", "rb")
     places = [0, 5, 10_999_999, 262_140, 262_144, 4_456_440, 9_000_000, 11_000_003, 0, 131_072]
     for place in places:
         file.seek(place)
         assert file.read(300_000) == content[place : place + 300_000]
-    assert bytes(tf.io.read_file(f"{LOCAL}://{tmp_path}/file").numpy()) == content
+    assert bytes(tf.io.read_file(f"{scheme}://{tmp_path}/file").numpy()) == content
     with (tmp_path / "file").open("ab") as more:
         more.write(b"more")
     file.seek(11_000_000)
@@ -202,8 +228,6 @@ def test_what_is_written_elsewhere_is_seen(tmp_path: Path) -> None:
 
 def test_no_request_waits_for_ever(tmp_path: Path) -> None:
     """A filesystem that does not answer ends in DeadlineExceededError."""
-    import fsspec
-
     fsspec.register_implementation("frozen", _Frozen, clobber=True)
     filesystem.register("frozen", timeout_s=0.2)
     with pytest.raises(tf.errors.DeadlineExceededError, match=r"frozen://.*within 0\.2 s"):

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "folder": (("errors", "topology", "cluster", "outcome", "evaluator", "plan", "data"), ()),
     "data": (("errors", "topology", "data"), ()),
     "spark": ((*PURE, "spark"), SPARK),
-    "worker": ((*PURE, "worker", "keras"), TENSORFLOW),
+    "worker": ((*PURE, "worker", "keras", "filesystem"), TENSORFLOW),
     "keras": ((*PURE, "keras"), TENSORFLOW),
     "data.layout": ((), ()),
     "data.schema": (("errors", "data.layout"), ()),

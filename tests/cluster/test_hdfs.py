@@ -1,0 +1,142 @@
+"""A real HDFS under TensorFlow: data, checkpoints, models, dead DataNodes and NameNodes."""
+
+from __future__ import annotations
+
+import getpass
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hdfs import Hdfs
+from site_of_processes import Site
+
+from spark_strategy import filesystem
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+gfile = tf.io.gfile
+
+
+@pytest.fixture(scope="module")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """A NameNode and two DataNodes."""
+    made = Hdfs(tmp_path_factory.mktemp("hdfs"))
+    filesystem.register("hdfs", timeout_s=20)
+    yield made
+    made.close()
+
+
+def write(path: str, numbers: range, compression: str = "") -> None:
+    """A TFRecord file of Examples with a float feature x."""
+    with tf.io.TFRecordWriter(path, compression) as writer:
+        for number in numbers:
+            feature = tf.train.Feature(float_list=tf.train.FloatList(value=[number]))
+            example = tf.train.Example(features=tf.train.Features(feature={"x": feature}))
+            writer.write(example.SerializeToString())
+
+
+def test_files_and_directories(hdfs: Hdfs) -> None:
+    """TensorFlow's own calls, and its classes of errors."""
+    root = f"{hdfs.uri}/tests/entries"
+    gfile.makedirs(f"{root}/a/b")
+    with gfile.GFile(f"{root}/a/b/x.txt", "w") as file:
+        file.write("hello")
+        file.flush()
+        assert gfile.GFile(f"{root}/a/b/x.txt").read() == "hello"
+    with gfile.GFile(f"{root}/a/b/x.txt", "a") as file:
+        file.write(" again")
+    gfile.copy(f"{root}/a/b/x.txt", f"{root}/a/y.txt")
+    gfile.rename(f"{root}/a/y.txt", f"{root}/a/b/x.txt", overwrite=True)
+    assert gfile.GFile(f"{root}/a/b/x.txt").read() == "hello again"
+    gfile.rename(f"{root}/a/b", f"{root}/a/c")
+    assert gfile.glob(f"{root}/*/[c]/x.*") == [f"{root}/a/c/x.txt"]
+    assert gfile.stat(f"{root}/a/c/x.txt").length == 11
+    assert abs(gfile.stat(f"{root}/a/c/x.txt").mtime_nsec / 1e9 - time.time()) < 600
+    for act, kind in (
+        (lambda: gfile.GFile(f"{root}/no").read(), tf.errors.NotFoundError),
+        (lambda: gfile.remove(f"{root}/no"), tf.errors.NotFoundError),
+        (lambda: gfile.remove(f"{root}/a"), tf.errors.FailedPreconditionError),
+        (lambda: tf.io.read_file(f"{root}/a"), tf.errors.FailedPreconditionError),
+        (lambda: gfile.makedirs(f"{root}/a/c/x.txt/z"), tf.errors.FailedPreconditionError),
+    ):
+        with pytest.raises(kind, match=root):
+            act()
+    gfile.rmtree(root)
+    assert not gfile.exists(root)
+
+
+def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
+    """Each reads its share; callbacks and models are there afterwards; default filesystem."""
+    import keras
+
+    for kind, compression in (("plain", ""), ("zipped", "GZIP")):
+        end = ".gz" if compression else ""
+        for number in range(3):
+            numbers = range(number * 50, number * 50 + 50)
+            write(f"{hdfs.uri}/data/{kind}/part-{number}{end}", numbers, compression)
+    home = f"{hdfs.uri}/user/{getpass.getuser()}"
+    write(f"{home}/mine/part-0", range(5))
+    for folder in ("site", "work"):
+        (tmp_path / folder).mkdir()
+    site = Site(tmp_path / "site")
+    try:
+        program = site.program("on_hdfs", hdfs.uri, HADOOP_CONF_DIR=str(hdfs.conf))
+        answer = program.answer(240)
+    finally:
+        site.close()
+    assert answer["default"] == hdfs.uri
+    assert answer["relative"] == [f"{home}/mine/part-0"]
+    ranks = answer["ranks"]
+    for kind in ("plain", "zipped"):
+        own = [rank["seen"][kind] for rank in ranks]
+        assert all(own)
+        assert sorted(own[0] + own[1]) == [float(x) for x in range(150)]
+    assert [rank["epochs_after"] for rank in ranks] == [1, 1]
+
+    result = f"{hdfs.uri}/results"
+    names = set(gfile.listdir(result))
+    assert {"last.keras", "last.weights.h5", "saved_model", "logs", "log.csv"} <= names
+    assert {"epoch-2.keras", "epoch-2.weights.h5"} <= names
+    assert not [name for name in names if "partial" in name]
+    for name in ("last.keras", "epoch-2.keras"):
+        model = keras.saving.load_model(f"{result}/{name}")
+        assert float(model.get_weights()[0][0, 0]) == pytest.approx(ranks[0]["weight"])
+    served = tf.saved_model.load(f"{result}/saved_model").serve(tf.constant([[1.0]]))
+    np.testing.assert_allclose(served, model(np.array([[1.0]])), rtol=1e-5)
+    events = gfile.glob(f"{result}/logs/train/events.*")
+    assert len(list(tf.data.TFRecordDataset(events))) > 2
+    assert len(gfile.GFile(f"{result}/log.csv").read().splitlines()) == 3
+
+
+def test_reading_goes_on_when_a_datanode_dies(hdfs: Hdfs) -> None:
+    """The other one has every block."""
+    path = f"{hdfs.uri}/tests/replicated"
+    record = b"x" * 100_000
+    with tf.io.TFRecordWriter(path) as writer:
+        for _ in range(400):
+            writer.write(record)
+    records = iter(tf.data.TFRecordDataset(path))
+    assert next(records).numpy() == record
+    hdfs.datanodes[0].process.send_signal(signal.SIGKILL)
+    hdfs.datanodes[0].process.wait(20)
+    assert sum(1 for one in records if one.numpy() == record) == 399
+    assert sum(1 for _ in tf.data.TFRecordDataset(path)) == 400
+
+
+def test_a_namenode_that_is_away_is_a_clear_error(hdfs: Hdfs) -> None:
+    """Frozen or dead: within the deadline, with the path. Last, as there is no way back."""
+    filesystem.register("hdfs", timeout_s=3)
+    path = f"{hdfs.uri}/tests/replicated"
+    hdfs.namenode.process.send_signal(signal.SIGSTOP)
+    for end in (signal.SIGSTOP, signal.SIGKILL):
+        hdfs.namenode.process.send_signal(end)
+        began = time.monotonic()
+        with pytest.raises(
+            (tf.errors.DeadlineExceededError, tf.errors.UnavailableError), match=path
+        ):
+            gfile.stat(path)
+        assert time.monotonic() - began < 10
