@@ -56,7 +56,7 @@ def train(units: int, steps: int) -> dict[str, float]:
 
     x, one_hot = (pixels / 16).astype("float32"), np.eye(10, dtype="float32")[digits]
     inputs = everywhere(x[~kept_apart]), everywhere(one_hot[~kept_apart])
-    rate, step = everywhere(np.float32(0.5)), tf.function(step)
+    rate, step = everywhere(np.float32(0.5)), tf.function(step, autograph=False)
     for _ in range(steps):
         step(*inputs, rate)
 
