@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import errors
-from spark_strategy.topology import MultiWorker
+from spark_strategy.topology import MultiWorker, ParameterServer
 
 if TYPE_CHECKING:
     from spark_strategy.barrier import join_cluster
@@ -29,6 +29,7 @@ __all__ = [
     "FitResult",
     "Launcher",
     "MultiWorker",
+    "ParameterServer",
     "RunResult",
     "SparkClusterResolver",
     "WorkerContext",

@@ -82,7 +82,8 @@ def result_of(outcomes: Sequence[Outcome], settings: Mapping[str, str]) -> RunRe
         error = to_error(failures)
         raise error from _original(error.failures[0])
     successes = [one for one in outcomes if isinstance(one, Success)]
-    values = tuple(_unpickled(success) for success in successes)
+    # A rank that only served others has no value.
+    values = tuple(_unpickled(success) for success in successes if success.value)
     return RunResult(
         value=values[0],
         values=values,

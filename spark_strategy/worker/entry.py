@@ -21,6 +21,7 @@ from typing import Any, Final
 from spark_strategy import keras
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
 from spark_strategy.folder import ChildFolder, ChildOrder
+from spark_strategy.topology import ParameterServer, serves
 from spark_strategy.worker import postmortem
 
 # A cell of an Arrow binary column: 32-bit offsets, and room for what goes with it.
@@ -52,8 +53,14 @@ def main(path: str) -> None:
     stacks = folder.stacks_path.open("w", encoding="utf-8")
     faulthandler.enable(stacks)
     faulthandler.register(signal.SIGUSR1, stacks)
+    order, function = folder.read_order()
     try:
-        folder.succeed(_run(folder))
+        if serves(order.topology, order.task):
+            _server = _serve(folder, order)
+            # Its own part is done: from here on it serves until all others have done theirs.
+            folder.succeed(b"")
+        else:
+            folder.succeed(_run(folder, order, function))
     # SystemExit and KeyboardInterrupt end a rank as surely as an exception does.
     except BaseException as error:  # noqa: BLE001
         postmortem.record(folder, error)
@@ -74,8 +81,21 @@ def _leave() -> None:
     os._exit(0)
 
 
-def _run(folder: ChildFolder) -> bytes:
-    order, function = folder.read_order()
+def _serve(folder: ChildFolder, order: ChildOrder) -> Any:
+    """A worker or parameter server that serves; to be kept for as long as it must."""
+    clock = _Clock(folder)
+    with clock.phase("import_s"):
+        from spark_strategy.worker import serving
+        from spark_strategy.worker import strategy as strategies
+    strategies.check_gpus(order.gpus)
+    serving.enter_own_folder(str(folder.path), order.task)
+    cluster = folder.wait_for_cluster(order.deadline_s)
+    server = serving.serve(cluster, order.task)
+    folder.mark_started()
+    return server
+
+
+def _run(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
     keras.install(is_chief=_is_chief(order), scratch=str(folder.scratch_path))
     clock = _Clock(folder)
     with clock.phase("import_s"):
@@ -92,7 +112,10 @@ def _run(folder: ChildFolder) -> bytes:
     with clock.phase("strategy_s"):
         if order.scope:
             from spark_strategy.worker.resolver import SparkClusterResolver
+            from spark_strategy.worker.serving import wait_for_servers
 
+            if isinstance(order.topology, ParameterServer):
+                wait_for_servers(cluster, order.deadline_s)
             resolver = SparkClusterResolver(cluster, order.task)
             strategy = strategies.build(order.topology, resolver, order.communication)
     with clock.phase("function_s"):

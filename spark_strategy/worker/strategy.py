@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from spark_strategy.errors import ExecutorEnvironmentError, PlanError
 from spark_strategy.plan import Communication
-from spark_strategy.topology import MultiWorker, Topology
+from spark_strategy.topology import MultiWorker, ParameterServer, Topology
 from spark_strategy.worker.resolver import SparkClusterResolver
 
 _KINDS: Final = tf.distribute.experimental.CommunicationImplementation
@@ -30,6 +30,10 @@ def build(
             communication_options=tf.distribute.experimental.CommunicationOptions(
                 implementation=_IMPLEMENTATIONS[communication]
             ),
+        )
+    if isinstance(topology, ParameterServer):
+        return tf.distribute.ParameterServerStrategy(
+            resolver, variable_partitioner=topology.partitioner
         )
     raise PlanError(f"No strategy belongs to {topology}.")
 
