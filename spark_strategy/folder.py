@@ -21,6 +21,7 @@ stacks.txt      child      native and Python stacks, on a crash or when asked (S
 released        task       all ranks have finished: leave
 child.pid       guard      the child's process id
 exit.json       guard      how the child's process ended (:class:`Exit`)
+again           task       a process that was lost is to be started again; the guard takes it away
 =============== ========== =====================================================
 """
 
@@ -39,7 +40,7 @@ from spark_strategy.data.steps import Shard
 from spark_strategy.errors import RendezvousError
 from spark_strategy.outcome import Reason
 from spark_strategy.plan import Communication
-from spark_strategy.topology import TaskId, Topology
+from spark_strategy.topology import WORKER, ParameterServer, TaskId, Topology
 
 _POLL_S = 0.02
 
@@ -69,6 +70,13 @@ class ChildOrder:
     deadline_s: float
     feed: FeedOrder | None = None
     spool: str = ""
+
+    @property
+    def restarts(self) -> int:
+        """How often the process may be started again: a worker's, of parameter-server training."""
+        topology = self.topology
+        is_worker = isinstance(topology, ParameterServer) and self.task.job == WORKER
+        return topology.restarts if is_worker else 0
 
     @property
     def task(self) -> TaskId:
@@ -133,6 +141,11 @@ class ChildFolder:
         """Child: who it is, and the pickled function."""
         order = pickle.loads(self._read("order.pkl") or b"")
         return order, self._read("function.pkl") or b""
+
+    def read_restarts(self) -> int:
+        """Guard: how often it may be asked to start the process again."""
+        order: ChildOrder = pickle.loads(self._read("order.pkl") or b"")
+        return order.restarts
 
     def announce(self, cluster: Cluster) -> None:
         """Task: the rendezvous is complete."""
@@ -244,6 +257,20 @@ class ChildFolder:
         """Task: how the child's process ended, once it has."""
         text = self._read("exit.json")
         return None if text is None else Exit(**json.loads(text))
+
+    def start_again(self) -> None:
+        """Task: start the process that was lost once more; what it left is forgotten."""
+        for name in ("exit.json", "started", "value.pkl", "stacks.txt", "child.pid"):
+            (self.path / name).unlink(missing_ok=True)
+        self._write("again", b"")
+
+    def take_again(self) -> bool:
+        """Guard: whether the task asked for that since the last time."""
+        try:
+            (self.path / "again").unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def _write(self, name: str, content: bytes) -> None:
         beside = self.path / f".{name}"

@@ -28,6 +28,7 @@ class RunResult(Generic[R]):
         settings: interconnect settings the run was given (communication, interface, and the
             NCCL, UCX and TensorFlow variables of ``env``).
         feed: how each rank was fed, in rank order; empty where Spark fed nothing.
+        restarts: how often each rank's process was lost and started again, in rank order.
     """
 
     value: R
@@ -38,6 +39,7 @@ class RunResult(Generic[R]):
     peak_rss_bytes: tuple[int, ...]
     settings: Mapping[str, str]
     feed: tuple[FeedStats, ...] = ()
+    restarts: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -93,6 +95,7 @@ def result_of(outcomes: Sequence[Outcome], settings: Mapping[str, str]) -> RunRe
         peak_rss_bytes=tuple(success.peak_rss_bytes for success in successes),
         settings=settings,
         feed=tuple(success.feed for success in successes if success.feed),
+        restarts=tuple(success.restarts for success in successes),
     )
 
 

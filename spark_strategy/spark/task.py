@@ -31,7 +31,7 @@ from spark_strategy.spark.feeder import Feeder
 from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.wire import connect
-from spark_strategy.topology import Topology
+from spark_strategy.topology import Topology, serves
 
 # The driver declares the same columns to Spark (``stage.py``); Arrow compares the two.
 SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())])
@@ -217,6 +217,8 @@ class _Rank:
             schedule_s=max(0.0, self._began_at - self._order.submitted),
             rendezvous_s=rendezvous_s,
             began=self._began,
+            serves=serves(self._order.topology, self._order.topology.tasks[self._rank]),
+            restarts=child.folder.read_restarts(),
         )
         return Supervisor(
             child, seat, relay, seen=seen, orders=self._order.orders, feeder=feeder
