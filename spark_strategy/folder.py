@@ -11,6 +11,7 @@ function.pkl    task       the user's function and its arguments
 cluster.json    task       the rendezvous is complete
 rows.json       task       how many rows every rank has so far
 spool/          task       this rank's rows (``data/spool.py``), unless they are kept in memory
+worker          child      the index of a worker of parameter-server training
 started         child      the user's function is about to run
 value.pkl       child      the function's value; the child now waits for ``released``
 failure.json    child      the function failed
@@ -33,6 +34,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from spark_strategy.cluster import Cluster, Fence
 from spark_strategy.data.feed import FeedOrder
@@ -41,6 +43,14 @@ from spark_strategy.errors import RendezvousError
 from spark_strategy.outcome import Reason
 from spark_strategy.plan import Communication
 from spark_strategy.topology import WORKER, ParameterServer, TaskId, Topology
+
+# A process's own folder, under a name that is the same in all: Linux resolves it in whichever
+# process opens the path, so one graph reads on each worker what is that worker's. The number is
+# far above those of the files that a young process opens.
+OWN_DESCRIPTOR: Final = 900
+OWN_FOLDER: Final = f"/proc/self/fd/{OWN_DESCRIPTOR}"
+WORKER_FILE: Final = f"{OWN_FOLDER}/worker"
+OWN_SPOOL: Final = f"{OWN_FOLDER}/spool"
 
 _POLL_S = 0.02
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 
 from spark_strategy.keras import callbacks, repair, saving
+from spark_strategy.keras.parameter_server.trainer import COORDINATED_FIT
+from spark_strategy.keras.parameter_server.updates import ATOMIC_UPDATES
 from spark_strategy.keras.place import Place
 from spark_strategy.keras.repairs.end_of_data import END_OF_DATA
 from spark_strategy.keras.repairs.jit_compile import JIT_COMPILE
@@ -29,6 +31,7 @@ REPAIRS = (
     NO_ROWS,
     END_OF_DATA,
     SAVE_ALONE,
+    ATOMIC_UPDATES,
 )
 
 
@@ -36,6 +39,7 @@ def adapt(keras: ModuleType, place: Place) -> None:
     """Mends Keras 3 on TensorFlow; other backends and Keras 2 are left alone."""
     if keras.__version__.startswith("2.") or keras.backend.backend() != "tensorflow":
         return
-    repair.apply((*REPAIRS, shared_seed(place)), keras.__version__)
+    # The last one works on what the others have left.
+    repair.apply((*REPAIRS, shared_seed(place), COORDINATED_FIT), keras.__version__)
     saving.adapt(keras, place)
     callbacks.adapt(keras.callbacks, place)

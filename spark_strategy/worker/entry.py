@@ -88,7 +88,7 @@ def _serve(folder: ChildFolder, order: ChildOrder) -> Any:
         from spark_strategy.worker import serving
         from spark_strategy.worker import strategy as strategies
     strategies.check_gpus(order.gpus)
-    serving.enter_own_folder(str(folder.path), order.task)
+    serving.own_folder(folder.path, Path(order.spool), order.task)
     cluster = folder.wait_for_cluster(order.deadline_s)
     server = serving.serve(cluster, order.task)
     folder.mark_started()

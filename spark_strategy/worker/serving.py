@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import time
+from pathlib import Path
 from typing import Final
 
 import tensorflow as tf
 
 from spark_strategy.cluster import Cluster
 from spark_strategy.errors import RendezvousError
+from spark_strategy.folder import OWN_DESCRIPTOR, OWN_SPOOL, WORKER_FILE
 from spark_strategy.topology import CHIEF, TaskId
-
-# A folder of the process that looks at it, so that one graph reads on every worker what is its
-# own. Linux resolves it in the process that opens the path; its number is far above those that a
-# young process uses.
-_OWN: Final = 900
-OWN_FOLDER: Final = f"/proc/self/fd/{_OWN}"
-WORKER_FILE: Final = f"{OWN_FOLDER}/worker"
 
 _PROBE_S: Final = 0.05
 
@@ -66,10 +61,18 @@ def _wait_for(task: TaskId, address: str, deadline: float, timeout_s: float) -> 
             return
 
 
-def enter_own_folder(path: str, task: TaskId) -> None:
-    """Make ``OWN_FOLDER`` name ``path`` in this process, and say in it which worker this is."""
-    with open(os.path.join(path, "worker"), "w", encoding="ascii") as file:  # noqa: PTH118, PTH123
-        file.write(str(task.index))
+def own_folder(path: Path, spool: Path, task: TaskId) -> None:
+    """Make ``OWN_FOLDER`` name ``path`` in this process.
+
+    Args:
+        path: the child's folder.
+        spool: where its rows are; found as ``OWN_SPOOL``.
+        task: this task; its index is what ``WORKER_FILE`` holds.
+    """
+    (path / Path(WORKER_FILE).name).write_text(str(task.index), encoding="ascii")
+    inside = path / Path(OWN_SPOOL).name
+    if not inside.exists():
+        inside.symlink_to(spool)
     opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    os.dup2(opened, _OWN, inheritable=False)
+    os.dup2(opened, OWN_DESCRIPTOR, inheritable=False)
     os.close(opened)

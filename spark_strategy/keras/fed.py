@@ -1,0 +1,45 @@
+"""Marks on datasets of the rows that Spark feeds: they hold one rank's rows already."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+# Travels in tf.data.Options, which every transformation hands on.
+_MARK: Final = "spark_strategy"
+_STEPS: Final = "spark_strategy.steps="
+
+
+def marked(dataset: Any, *, steps: int | None = None) -> Any:
+    """The dataset, marked as holding the rows of the rank that reads it.
+
+    Args:
+        dataset: of any elements.
+        steps: steps of an epoch over all ranks, where the rank alone cannot tell.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.framework_type = [_MARK, *([f"{_STEPS}{steps}"] if steps is not None else [])]
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
+
+
+def is_marked(dataset: Any) -> bool:
+    """Whether the dataset, or one that it was made from, is marked."""
+    return _MARK in _marks(dataset)
+
+
+def steps_of(dataset: Any) -> int | None:
+    """Steps of an epoch over all ranks, of a dataset that is marked with them."""
+    for mark in _marks(dataset):
+        if mark.startswith(_STEPS):
+            return int(mark.removeprefix(_STEPS))
+    return None
+
+
+def _marks(dataset: Any) -> tuple[str, ...]:
+    import tensorflow as tf
+
+    if not isinstance(dataset, tf.data.Dataset):
+        return ()
+    return tuple(dataset.options().framework_type or ())
