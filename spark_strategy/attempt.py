@@ -22,6 +22,7 @@ from spark_strategy.spark import capacity, listener, wire
 from spark_strategy.spark.environment import Versions
 from spark_strategy.spark.frames import Feeding, spread
 from spark_strategy.spark.stage import Stage
+from spark_strategy.topology import feeds
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -96,7 +97,8 @@ class Attempt:
     def _frame(self) -> DataFrame | None:
         if self._feeding is None:
             return None
-        return spread(self._feeding.frame, len(self._plan.topology.tasks))
+        topology = self._plan.topology
+        return spread(self._feeding.frame, len(topology.tasks), feeds(topology))
 
     def _order(self, output: OutputListener | None) -> Any:
         from spark_strategy.spark.task import TaskOrder

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from spark_strategy.worker.feed import Feed
+    from spark_strategy.worker.feed_of_workers import FeedOfWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class WorkerContext:
     attempt: int
     strategy: tf.distribute.Strategy
     scratch: str
-    feed: Feed | None = None
+    feed: Feed | FeedOfWorkers | None = None
 
     def dataset(
         self,

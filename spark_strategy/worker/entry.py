@@ -128,7 +128,10 @@ def _feed(folder: ChildFolder, order: ChildOrder) -> Any:
     if order.feed is None:
         return None
     from spark_strategy.worker.feed import Feed
+    from spark_strategy.worker.feed_of_workers import FeedOfWorkers
 
+    if isinstance(order.topology, ParameterServer):
+        return FeedOfWorkers(order.feed, folder, order.topology)
     ranks = len(order.topology.callers)
     return Feed(order.feed, folder, Path(order.spool), rank=order.rank, ranks=ranks)
 

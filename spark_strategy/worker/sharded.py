@@ -19,6 +19,7 @@ from spark_strategy.keras.fed import marked as sharded
 
 __all__ = ["is_sharded", "keep_shards", "sharded"]
 
+
 @functools.cache
 def keep_shards() -> None:
     """Lets every strategy of this process pass marked datasets through; others go the usual way."""

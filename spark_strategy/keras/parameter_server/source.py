@@ -35,6 +35,7 @@ class Source:
         steps: elements over all workers; None where nobody knows.
         element_spec: of the elements.
         own_rows: whether workers hold different rows of their own, in no common order.
+        idle: a worker that has no rows; empty for none.
     """
 
     make: Callable[[], Any]
@@ -42,6 +43,7 @@ class Source:
     steps: int | None
     element_spec: Any
     own_rows: bool = True
+    idle: str = ""
 
     def endless(self) -> Callable[[], Any]:
         """The worker's dataset over and over, for training."""
@@ -94,7 +96,14 @@ def of_dataset(dataset: Any, num_batches: int | None, strategy: Any, *, alike: b
         return copy if own or endless else copy.shard(workers, worker_index())
 
     steps = fed.steps_of(dataset) if own else num_batches
-    return Source(make, ends=not endless, steps=steps, element_spec=spec, own_rows=own)
+    return Source(
+        make,
+        ends=not endless,
+        steps=steps,
+        element_spec=spec,
+        own_rows=own,
+        idle=fed.idle_of(dataset),
+    )
 
 
 def _serialized(dataset: Any, *, alike: bool) -> bytes:

@@ -36,9 +36,7 @@ def _fits() -> bool:
         and takes(trainer, "make_test_function", "self", "force")
         and takes(trainer, "_maybe_symbolic_build", "self", "iterator", "data_batch")
         and takes(trainer, "_get_metrics_result_or_logs", "self", "logs")
-        and takes(
-            trainer, "predict", "self", "x", "batch_size", "verbose", "steps", "callbacks"
-        )
+        and takes(trainer, "predict", "self", "x", "batch_size", "verbose", "steps", "callbacks")
         and takes(epochs, "__init__", "self", "distribute_strategy", "args", "kwargs")
         and takes(epochs, "_enumerate_iterator", "self")
     )
@@ -119,6 +117,10 @@ def _init(
         raise ValueError(
             "fit under ParameterServerStrategy needs steps_per_epoch: how many steps an epoch has "
             "cannot be told from this dataset, which the workers read."
+        )
+    if self.trains and self.coordinated.idle:
+        raise ValueError(
+            f"There is no row for {self.coordinated.idle}: train with fewer workers or more rows."
         )
     self.limit = steps_per_epoch
     self.steps_per_epoch = steps if self.trains else steps_per_epoch
