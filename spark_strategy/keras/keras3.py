@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from spark_strategy.keras import callbacks, repair, saving
+from spark_strategy.keras.parameter_server.embedding import SPLIT_EMBEDDING
 from spark_strategy.keras.parameter_server.trainer import COORDINATED_FIT
 from spark_strategy.keras.parameter_server.updates import ATOMIC_UPDATES
 from spark_strategy.keras.place import Place
@@ -32,6 +33,7 @@ REPAIRS = (
     END_OF_DATA,
     SAVE_ALONE,
     ATOMIC_UPDATES,
+    SPLIT_EMBEDDING,
 )
 
 

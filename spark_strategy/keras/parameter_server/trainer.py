@@ -222,6 +222,8 @@ class _TestFunction:
 
 def _mend_logs() -> None:
     """An epoch's logs are the metrics, once all its steps are done."""
+    from keras.src.utils.python_utils import pythonify_logs
+
     trainer = _module().TensorFlowTrainer
     result_or_logs = trainer._get_metrics_result_or_logs
 
@@ -229,7 +231,8 @@ def _mend_logs() -> None:
         if not isinstance(logs, Logs):
             return result_or_logs(self, logs)
         self.train_function.join()
-        return logs.resolved() or self.get_metrics_result()
+        # As numbers: a metric may answer with its variable, which the validation resets.
+        return pythonify_logs(logs.resolved() or self.get_metrics_result())
 
     trainer._get_metrics_result_or_logs = get_metrics_result_or_logs
 
@@ -240,7 +243,7 @@ def _mend_predict() -> None:
     predict = trainer.predict
 
     @functools.wraps(predict)
-    def coordinated(
+    def coordinated(  # noqa: PLR0917 - upstream's signature
         self: Any,
         x: Any,
         batch_size: int | None = None,
