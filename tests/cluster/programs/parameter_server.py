@@ -94,13 +94,20 @@ def keras3(folder):
             seen.append((epoch, sorted(logs), int(self.model.optimizer.iterations.numpy())))
 
     best = keras.callbacks.ModelCheckpoint(f"{folder}/best.keras", "val_loss", save_best_only=True)
-    history = model.fit(data.repeat(), steps_per_epoch=200, epochs=3, callbacks=[Watch(), best],
-                        validation_data=data, verbose=2)
+    history = model.fit(
+        data.repeat(),
+        steps_per_epoch=200,
+        epochs=3,
+        callbacks=[Watch(), best],
+        validation_data=data,
+        verbose=2,
+    )
     found["history"] = history.history
     found["seen"] = seen
     found["devices"] = sorted({one.value.device for one in model.variables})
-    found["prediction"] = float(np.abs(model.predict(x, batch_size=16, verbose=0)
-                                       - forward(model)).max())
+    found["prediction"] = float(
+        np.abs(model.predict(x, batch_size=16, verbose=0) - forward(model)).max()
+    )
     entropy = -np.log(forward(model)[np.arange(200), y])
     weights = np.linspace(0, 2, 200).astype("float32")
     logs = model.evaluate(x, y, sample_weight=weights, batch_size=16, verbose=0, return_dict=True)
@@ -113,13 +120,18 @@ def keras3(folder):
     still = classifier(keras.optimizers.SGD(0.0), steps_per_execution=7)
     still.build((None, 8))
     entropy = -np.log(forward(still)[np.arange(200), y])
-    weighted = still.fit(lambda: tf.data.Dataset.from_tensor_slices((x, y)).batch(200),
-                         steps_per_epoch=10, class_weight={0: 1.0, 1: 3.0}, verbose=0).history
+    weighted = still.fit(
+        lambda: tf.data.Dataset.from_tensor_slices((x, y)).batch(200),
+        steps_per_epoch=10,
+        class_weight={0: 1.0, 1: 3.0},
+        verbose=0,
+    ).history
     found["class_weight"] = [weighted["loss"][0], float((entropy * (1 + 2 * y)).mean())]
     found["executions"] = [int(still.optimizer.iterations.numpy()), weighted["rows"][0]]
     stop = keras.callbacks.EarlyStopping("loss", patience=1)
-    found["stopped"] = len(still.fit(x, y, batch_size=20, epochs=9, callbacks=[stop],
-                                     verbose=0).history["loss"])
+    found["stopped"] = len(
+        still.fit(x, y, batch_size=20, epochs=9, callbacks=[stop], verbose=0).history["loss"]
+    )
 
     class Own(keras.Model):
         def __init__(self):
@@ -151,14 +163,17 @@ def keras3(folder):
     again, made = backed_up(3)
     found["resumed"] = [again.epoch, int(made.optimizer.iterations.numpy())]
 
-    words = keras.Sequential([keras.layers.Embedding(101, 4), keras.layers.Flatten(),
-                              keras.layers.Dense(1)])
+    words = keras.Sequential(
+        [keras.layers.Embedding(101, 4), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
     words.compile(keras.optimizers.SGD(0.5), "mse")
     ids = np.arange(101).reshape(-1, 1)
     target = (ids % 2).astype("float32")
     words.fit(ids, target, batch_size=8, epochs=20, verbose=0)
-    found["table"] = {one.path.split("/")[-1]: [list(one.shape), one.value.device]
-                      for one in words.layers[0].weights}
+    found["table"] = {
+        one.path.split("/")[-1]: [list(one.shape), one.value.device]
+        for one in words.layers[0].weights
+    }
     found["learned"] = float(np.abs(words.predict(ids, verbose=0) - target).mean())
     return found, words
 
