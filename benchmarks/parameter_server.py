@@ -49,10 +49,10 @@ def fitted(steps: int) -> float:
     import keras
 
     class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras's own
             self.began = time.monotonic()
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras's own
             self.took = time.monotonic() - self.began
 
     clock = Clock()
@@ -69,7 +69,7 @@ def by_hand(cluster: dict[str, list[str]], steps: int, answers: Any) -> None:
     with strategy.scope():
         made = model()
         made.optimizer.build(made.trainable_variables)
-        made._symbolic_build(data_batch=next(iter(rows())))
+        made._symbolic_build(data_batch=next(iter(rows())))  # noqa: SLF001 - else metrics fail
     batches = iter(coordinator.create_per_worker_dataset(rows))
 
     @tf.function
@@ -164,16 +164,16 @@ def losing_workers(steps: int, kills: int) -> dict[str, Any]:
     import keras
 
     class Kill(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras's own
             self.armed = epoch >= 2
             self.began = time.monotonic()
 
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras's own
             if self.armed and batch == steps // 2 and (pids := _workers()):
                 self.armed = False
                 os.kill(pids[-1], signal.SIGKILL)
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras's own
             took.append(time.monotonic() - self.began)
 
     took: list[float] = []

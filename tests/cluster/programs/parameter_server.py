@@ -4,7 +4,7 @@ import json
 import sys
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import functions as F  # noqa: N812 - what every Spark program calls it
 
 from spark_strategy import Launcher, MultiWorker, ParameterServer, fit, get_context
 
