@@ -34,6 +34,7 @@ REPAIRS = (
     SAVE_ALONE,
     ATOMIC_UPDATES,
     SPLIT_EMBEDDING,
+    COORDINATED_FIT,
 )
 
 
@@ -41,7 +42,6 @@ def adapt(keras: ModuleType, place: Place) -> None:
     """Mends Keras 3 on TensorFlow; other backends and Keras 2 are left alone."""
     if keras.__version__.startswith("2.") or keras.backend.backend() != "tensorflow":
         return
-    # The last one works on what the others have left.
-    repair.apply((*REPAIRS, shared_seed(place), COORDINATED_FIT), keras.__version__)
+    repair.apply((*REPAIRS, shared_seed(place)), keras.__version__)
     saving.adapt(keras, place)
     callbacks.adapt(keras.callbacks, place)
