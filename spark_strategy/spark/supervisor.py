@@ -108,7 +108,9 @@ class Supervisor:
                 case Verdict.RELEASE:
                     return self._success()
                 case Verdict.ABORT:
-                    return self._stopped() if finished else self._aborted()
+                    # The chief may say sooner that a server is gone than the server's task sees it.
+                    is_harmless = finished and not self._seen.serves
+                    return self._stopped() if is_harmless else self._aborted()
                 case Verdict.GO_ON:
                     time.sleep(_POLL_S)
 

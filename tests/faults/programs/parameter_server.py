@@ -19,7 +19,7 @@ def compiled():
 
 
 def processes(job):
-    """Process ids of this run's servers of a job, in index order; no other run's."""
+    """Process ids of this run's servers of a job that serve, by index; no other run's."""
     from pathlib import Path
 
     import psutil
@@ -35,7 +35,7 @@ def processes(job):
         command = process.info["cmdline"] or []
         if "spark_strategy.worker.entry" in command and Path(command[-1], "order.pkl").exists():
             theirs = order(command[-1])
-            if theirs.fence == own:
+            if theirs.fence == own and ChildFolder(Path(command[-1])).succeeded:
                 found[str(theirs.task)] = process.pid
     return [pid for task, pid in sorted(found.items()) if task.startswith(job)]
 
@@ -59,11 +59,10 @@ def ride_out(kills, steps):
             if self.armed and batch == steps // 2:
                 self.armed = False
                 os.kill(processes("worker:1")[0], signal.SIGKILL)
-                killed.append(time.time())
+                killed.append(batch)
 
         def on_epoch_begin(self, epoch, logs=None):
             self.armed = epoch > 0
-            began.append(time.time())
 
         def on_epoch_end(self, epoch, logs=None):
             counted.append(int(self.model.optimizer.iterations.numpy()))
@@ -71,9 +70,8 @@ def ride_out(kills, steps):
             deadline = time.monotonic() + 60
             while not processes("worker:1") and time.monotonic() < deadline:
                 time.sleep(0.05)
-            ended.append(time.time())
 
-    began, killed, ended, counted = [], [], [], []
+    killed, counted = [], []
     compiled().fit(endless, steps_per_epoch=steps, epochs=kills + 1, callbacks=[Kill()], verbose=2)
     return {"counted": counted, "killed": len(killed)}
 
