@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import errors
+from spark_strategy.parameter_server import ParameterServer
 from spark_strategy.topology import Independent, ModelParallel, MultiWorker
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = [
     "MapResult",
     "ModelParallel",
     "MultiWorker",
+    "ParameterServer",
     "RunResult",
     "SparkClusterResolver",
     "WorkerContext",

@@ -18,6 +18,7 @@ from spark_strategy.errors import (
     SparkStrategyError,
 )
 from spark_strategy.outcome import Outcome
+from spark_strategy.parameter_server import feeds
 from spark_strategy.plan import LaunchPlan
 from spark_strategy.spark import capacity, listener, wire
 from spark_strategy.spark.environment import Versions
@@ -114,7 +115,8 @@ class Attempt:
     def _frame(self) -> DataFrame | None:
         if self._feeding is None:
             return None
-        return spread(self._feeding.frame, len(self._plan.topology.tasks))
+        topology = self._plan.topology
+        return spread(self._feeding.frame, len(topology.tasks), feeds(topology))
 
     def _order(self, output: OutputListener | None) -> Any:
         from spark_strategy.spark.task import TaskOrder

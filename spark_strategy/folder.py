@@ -6,11 +6,12 @@ file appears whole (written beside itself, then renamed), so its presence is the
 =============== ========== =====================================================
 file            written by means
 =============== ========== =====================================================
-order.pkl       task       who the child is (:class:`ChildOrder`)
+order.pkl       task       who the child is (``child_order.py``)
 function.pkl    task       the user's function and its arguments
 cluster.json    task       the rendezvous is complete
 rows.json       task       how many rows every rank has so far
 spool/          task       this rank's rows (``data/spool.py``), unless they are kept in memory
+worker          child      the index of a worker of parameter-server training
 started         child      the user's function is about to run
 value.pkl       child      the function's value; the child now waits for ``released``
 failure.json    child      the function failed
@@ -23,6 +24,7 @@ evaluations.json child     what the evaluator has evaluated so far
 released        task       all ranks have finished: leave
 child.pid       guard      the child's process id
 exit.json       guard      how the child's process ended (:class:`Exit`)
+again           task       a process that was lost is to be started again; the guard takes it away
 =============== ========== =====================================================
 """
 
@@ -32,54 +34,26 @@ import json
 import pickle
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
-from spark_strategy.cluster import Cluster, Fence
-from spark_strategy.data.feed import FeedOrder
-from spark_strategy.data.paths import FileRoot
+from spark_strategy.child_order import ChildOrder
+from spark_strategy.cluster import Cluster
 from spark_strategy.data.steps import Shard
 from spark_strategy.errors import RendezvousError
 from spark_strategy.evaluator import Evaluation, evaluations_of
 from spark_strategy.outcome import Reason
-from spark_strategy.plan import Communication
-from spark_strategy.topology import TaskId, Topology
+
+# A process's own folder, under a name that is the same in all: Linux resolves it in whichever
+# process opens the path, so one graph reads on each worker what is that worker's. The number is
+# far above those of the files that a young process opens.
+OWN_DESCRIPTOR: Final = 900
+OWN_FOLDER: Final = f"/proc/self/fd/{OWN_DESCRIPTOR}"
+WORKER_FILE: Final = f"{OWN_FOLDER}/worker"
+OWN_SPOOL: Final = f"{OWN_FOLDER}/spool"
 
 _POLL_S = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class ChildOrder:
-    """Who a child is and how it sets up TensorFlow.
-
-    Attributes:
-        topology: the run's topology.
-        rank: the child's rank in it.
-        fence: run and attempt.
-        communication: collective implementation.
-        scope: whether the function runs inside ``strategy.scope()``.
-        gpus: GPUs TensorFlow must see; None to not look.
-        deadline_s: seconds to wait for the cluster.
-        feed: what Spark feeds it with; None for nothing.
-        spool: the folder of its rows.
-        files: where paths without a scheme are.
-    """
-
-    topology: Topology
-    rank: int
-    fence: Fence
-    communication: Communication
-    scope: bool
-    gpus: int | None
-    deadline_s: float
-    feed: FeedOrder | None = None
-    spool: str = ""
-    files: FileRoot = field(default_factory=FileRoot)
-
-    @property
-    def task(self) -> TaskId:
-        """The child's task."""
-        return self.topology.tasks[self.rank]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +114,11 @@ class ChildFolder:
         order = pickle.loads(self._read("order.pkl") or b"")
         return order, self._read("function.pkl") or b""
 
+    def read_restarts(self) -> int:
+        """Guard: how often it may be asked to start the process again."""
+        order: ChildOrder = pickle.loads(self._read("order.pkl") or b"")
+        return order.restarts
+
     def announce(self, cluster: Cluster) -> None:
         """Task: the rendezvous is complete."""
         self._write("cluster.json", cluster.to_json().encode())
@@ -194,8 +173,9 @@ class ChildFolder:
         return timings
 
     def end_training(self) -> None:
-        """Task: the evaluator's peers have finished."""
-        self._write("training-ended", b"")
+        """Task: the evaluator's peers have finished. Safe to say again."""
+        if not self.training_ended:
+            self._write("training-ended", b"")
 
     @property
     def training_ended(self) -> bool:
@@ -267,6 +247,20 @@ class ChildFolder:
         """Task: how the child's process ended, once it has."""
         text = self._read("exit.json")
         return None if text is None else Exit(**json.loads(text))
+
+    def start_again(self) -> None:
+        """Task: start the process that was lost once more; what it left is forgotten."""
+        for name in ("exit.json", "started", "value.pkl", "stacks.txt", "child.pid"):
+            (self.path / name).unlink(missing_ok=True)
+        self._write("again", b"")
+
+    def take_again(self) -> bool:
+        """Guard: whether the task asked for that since the last time."""
+        try:
+            (self.path / "again").unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def _write(self, name: str, content: bytes) -> None:
         beside = self.path / f".{name}"

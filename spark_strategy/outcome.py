@@ -106,6 +106,7 @@ class Success:
         peak_rss_bytes: peak resident memory of its child process; 0 if unknown.
         value: what the function returned, pickled.
         feed: how it was fed; None where Spark fed nothing.
+        restarts: how often its process was lost and started again.
     """
 
     rank: int
@@ -115,6 +116,7 @@ class Success:
     peak_rss_bytes: int
     value: bytes
     feed: FeedStats | None = None
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

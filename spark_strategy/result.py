@@ -35,6 +35,7 @@ class RunResult(Generic[R]):
         feed: how each rank was fed, in rank order; empty where Spark fed nothing.
         evaluations: what the evaluator found, in the order of the checkpoints.
         evaluator_problem: why the evaluator ended before training did; empty if it did not.
+        restarts: how often each rank's process was lost and started again, in rank order.
     """
 
     value: R
@@ -47,6 +48,7 @@ class RunResult(Generic[R]):
     feed: tuple[FeedStats, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     evaluator_problem: str = ""
+    restarts: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -178,7 +180,10 @@ def result_of(
         raise error from _original(error.failures[0])
     successes = [one for one in outcomes if isinstance(one, Success)]
     evaluating = [one for one in successes if TaskId.parse(one.task).job == EVALUATOR]
-    values = tuple(_unpickled(success) for success in successes if success not in evaluating)
+    # A rank that only served others has no value, and what the evaluator found is another thing.
+    values = tuple(
+        _unpickled(success) for success in successes if success.value and success not in evaluating
+    )
     report = EvaluatorReport.from_json(evaluating[0].value) if evaluating else EvaluatorReport()
     if report.problem:
         _log.warning("The evaluator %s; training went on without it", report.problem)
@@ -193,6 +198,7 @@ def result_of(
         feed=tuple(success.feed for success in successes if success.feed),
         evaluations=report.evaluations,
         evaluator_problem=report.problem,
+        restarts=tuple(success.restarts for success in successes),
     )
 
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-_MANIFEST: Final = "manifest"
-_END: Final = "end"
+MANIFEST: Final = "manifest"
+END: Final = "end"
+BLOCK_DIGITS: Final = 8
+BLOCK_SUFFIX: Final = ".block"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class SpoolWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._manifest = (path / _MANIFEST).open("a", encoding="ascii")
+        self._manifest = (path / MANIFEST).open("a", encoding="ascii")
         self._blocks = 0
         self.rows = 0
         self.spool_bytes = 0
@@ -69,7 +71,7 @@ class SpoolWriter:
 
     def end(self) -> None:
         """No more blocks will come."""
-        self._say(_END)
+        self._say(END)
         self.complete = True
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ class SpoolReader:
         """Take in what the writer has finished meanwhile."""
         if self.complete:
             return
-        with (self._path / _MANIFEST).open("rb") as file:
+        with (self._path / MANIFEST).open("rb") as file:
             file.seek(self._offset)
             whole, newline, _ = file.read().rpartition(b"\n")
         self._offset += len(whole) + len(newline)
@@ -112,7 +114,7 @@ class SpoolReader:
             self._take(line)
 
     def _take(self, line: str) -> None:
-        if line == _END:
+        if line == END:
             self.complete = True
             return
         rows = int(line.split(maxsplit=1)[0])
@@ -122,7 +124,7 @@ class SpoolReader:
 
 def block_path(folder: Path, number: int) -> Path:
     """The file of a spool's block."""
-    return folder / f"{number:08d}.block"
+    return folder / f"{number:0{BLOCK_DIGITS}d}{BLOCK_SUFFIX}"
 
 
 def _write_all(file: Any, part: Any) -> int:

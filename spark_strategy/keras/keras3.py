@@ -5,6 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 
 from spark_strategy.keras import callbacks, repair, saving
+from spark_strategy.keras.parameter_server.embedding import SPLIT_EMBEDDING
+from spark_strategy.keras.parameter_server.trainer import COORDINATED_FIT
+from spark_strategy.keras.parameter_server.updates import ATOMIC_UPDATES
 from spark_strategy.keras.place import Place
 from spark_strategy.keras.repairs.end_of_data import END_OF_DATA
 from spark_strategy.keras.repairs.jit_compile import JIT_COMPILE
@@ -29,6 +32,9 @@ REPAIRS = (
     NO_ROWS,
     END_OF_DATA,
     SAVE_ALONE,
+    ATOMIC_UPDATES,
+    SPLIT_EMBEDDING,
+    COORDINATED_FIT,
 )
 
 

@@ -108,6 +108,13 @@ class Child:
             self._stopped_since = time.time()
         return self._stopped_since
 
+    def kill(self) -> None:
+        """End the child's process, and leave the guard to report it."""
+        pid = self.folder.read_pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def stacks(self) -> str:
         """Ask the child where it is; empty if it does not answer."""
         pid = self.folder.read_pid()

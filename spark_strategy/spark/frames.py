@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.data.columns import Column, ColumnSpec, specs_of, with_lengths
 from spark_strategy.data.feed import Cache, FeedOrder
-from spark_strategy.errors import PlanError
+from spark_strategy.errors import CapacityError, PlanError
 from spark_strategy.spark.capacity import is_connect
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TRAIN: Final = "train"
 VALIDATION: Final = "validation"
+_RANK: Final = "__spark_strategy_rank"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +96,40 @@ def split(
     return Feeding(both, FeedOrder({TRAIN: specs, VALIDATION: specs}, cache))
 
 
-def spread(frame: DataFrame, ranks: int) -> DataFrame:
-    """``frame`` with one partition per rank, about equally large.
+def spread(frame: DataFrame, ranks: int, targets: Sequence[int]) -> DataFrame:
+    """``frame`` with one partition per rank, about equally large for those that take rows.
 
-    A DataFrame that has so many partitions already is taken as it is; otherwise Spark shuffles.
+    A DataFrame that has so many partitions already is taken as it is, if all ranks take rows;
+    otherwise Spark shuffles.
+
+    Args:
+        frame: the rows.
+        ranks: how many partitions there must be.
+        targets: the ranks that take rows, one after the other.
+
+    Raises:
+        CapacityError: some ranks take no rows, and this Spark cannot say where a row goes.
     """
+    if len(targets) < ranks:
+        return _to(frame, ranks, targets)
     if not is_connect(frame.sparkSession) and _fits(frame, ranks):
         return frame
     return frame.repartition(ranks)
+
+
+def _to(frame: DataFrame, ranks: int, targets: Sequence[int]) -> DataFrame:
+    """The rows dealt out in turn to the partitions of ``targets``; the others are empty."""
+    from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
+
+    if not hasattr(frame, "repartitionById"):
+        raise CapacityError(
+            "Feeding parameter-server training needs Spark 4.1 or newer, which can say to which "
+            "partition a row goes (DataFrame.repartitionById)."
+        )
+    # The first partition's rows begin with the first worker, the second's with the next one.
+    turn = F.monotonically_increasing_id() + F.spark_partition_id()
+    rank = (F.pmod(turn, F.lit(len(targets))) + F.lit(targets[0])).cast("int")
+    return frame.withColumn(_RANK, rank).repartitionById(ranks, _RANK).drop(_RANK)
 
 
 def _fits(frame: DataFrame, ranks: int) -> bool:

@@ -40,39 +40,60 @@ def main(path: str, *others: str) -> None:
     folder = ChildFolder(Path(path))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     try:
-        _watch(folder, _start(folder))
+        _watch(folder, _Output())
     finally:
         _end_tree()
         for place in (path, *others):
             shutil.rmtree(place, ignore_errors=True)
 
 
-def _start(folder: ChildFolder) -> int:
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "spark_strategy.worker.entry", str(folder.path)],
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
-    )
-    folder.write_pid(child.pid)
-    # The child holds the output now; held here too, it would not end with the child.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    os.close(null)
-    return child.pid
+class _Output:
+    """Where the child writes to, which must end when the child has written its last."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.dup(1)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os.close(null)
+
+    def start(self, folder: ChildFolder) -> int:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "spark_strategy.worker.entry", str(folder.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._descriptor,
+            stderr=self._descriptor,
+            preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
+        )
+        folder.write_pid(child.pid)
+        return child.pid
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
-def _watch(folder: ChildFolder, pid: int) -> None:
+def _watch(folder: ChildFolder, output: _Output) -> None:
     """Until the task closes the pipe. Reports the child's end on the way."""
-    ended = False
-    while not _pipe_closed(timeout_s=1.0 if ended else _POLL_S):
-        if not ended and (end := _reaped(pid)):
-            ended = True
+    restarts = folder.read_restarts()
+    pid: int | None = output.start(folder)
+    if not restarts:
+        output.close()
+    while not _pipe_closed(timeout_s=_POLL_S if pid is not None or restarts else 1.0):
+        if pid is not None and (end := _reaped(pid)):
+            pid = None
             _end_tree()
+            if restarts and not end.code:
+                restarts = 0
+                output.close()
             try:
                 folder.write_exit(end)
             except OSError:
                 return  # a full disk; the task takes the guard's own end for a sign
+        elif pid is None and restarts and folder.take_again():
+            restarts -= 1
+            pid = output.start(folder)
+            if not restarts:
+                output.close()
 
 
 def _pipe_closed(timeout_s: float) -> bool:

@@ -112,6 +112,10 @@ class Relay:
         """The last lines."""
         return b"\n".join(list(self._tail)).decode(errors="replace")
 
+    def say(self, text: str) -> None:
+        """A line of the task's own among the child's."""
+        self._pass_on([text.encode()])
+
     def join(self, timeout_s: float) -> None:
         """Wait for the end of the output."""
         self._thread.join(timeout_s)

@@ -31,11 +31,24 @@ _DRAIN_S: Final = 0.3
 _CRASHES: Final = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 )
+# What a new process may be spared; an error that Python raised comes again.
+_LOST: Final = frozenset({Reason.KILLED, Reason.CRASHED, Reason.EXITED, Reason.FROZEN})
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of the task apart from its child."""
+    """What is known of the task apart from its child.
+
+    Attributes:
+        rank: its rank.
+        task: its name in the cluster.
+        host: where it runs.
+        schedule_s: from the call on the driver to the start of the task.
+        rendezvous_s: from the start of the task to a complete cluster.
+        began: start of the task, in monotonic seconds.
+        serves: whether the child serves others instead of calling the function.
+        restarts: how often its process may be started again.
+    """
 
     rank: int
     task: str
@@ -43,6 +56,8 @@ class Seen:
     schedule_s: float
     rendezvous_s: float
     began: float
+    serves: bool = False
+    restarts: int = 0
 
 
 class Supervisor:
@@ -66,6 +81,9 @@ class Supervisor:
         self._orders = orders
         self._feeder = feeder
         self._counts = RowCounts(feeder, seat, child.folder) if feeder else None
+        self._since = seen.began
+        self._next_look = 0.0
+        self._restarts = 0
 
     def outcome(self) -> Outcome:
         """Wait for the end of this rank, whatever it is; the child may still be alive.
@@ -73,37 +91,63 @@ class Supervisor:
         Raises:
             Exception: whatever Spark's iterator of rows raised; Spark says more of it.
         """
-        next_look = 0.0
         finished = False
         while True:
-            self._say_training_ended()
+            if self._seat.training_ended:
+                self._folder.end_training()
             if not finished and self._folder.succeeded:
                 finished = True
                 self._seat.report(State.FINISHED)
-            # A child that ends before it is released is a failure, also after its value.
-            # And its peers may still read what its feed counts.
-            failure = self._own_end() or self._underfed() or (None if finished else self._overdue())
-            if failure:
-                self._seat.report(State.FAILED)
-                return failure
             if self._counts:
                 self._counts.exchange()
-            if time.monotonic() >= next_look:
-                next_look = time.monotonic() + _FREEZE_POLL_S
-                if not finished and (failure := self._frozen(FROZEN_S)):
-                    self._seat.report(State.FAILED)
-                    return failure
+            failure = self._failed(finished)
+            if failure and self._starts_again(failure):
+                finished = False
+            elif failure:
+                self._seat.report(State.FAILED)
+                return failure
             match self._seat.verdict:
                 case Verdict.RELEASE:
                     return self._success()
                 case Verdict.ABORT:
-                    return self._stopped() if finished else self._aborted()
+                    # The chief may say sooner that a server is gone than the server's task sees it.
+                    is_harmless = finished and not self._seen.serves
+                    return self._stopped() if is_harmless else self._aborted()
                 case Verdict.GO_ON:
                     time.sleep(_POLL_S)
 
-    def _say_training_ended(self) -> None:
-        if self._seat.training_ended and not self._folder.training_ended:
-            self._folder.end_training()
+    def _failed(self, finished: bool) -> Failure | None:  # noqa: FBT001 - what was just seen
+        """The failure of this rank, if there is one."""
+        # A child that ends before it is released is a failure, also after its value.
+        # And its peers may still read what its feed counts.
+        failure = self._own_end() or self._underfed() or (None if finished else self._overdue())
+        # A rank that has finished harms nobody by standing still, unless it serves others.
+        if failure or (finished and not self._seen.serves) or time.monotonic() < self._next_look:
+            return failure
+        self._next_look = time.monotonic() + _FREEZE_POLL_S
+        return self._frozen(FROZEN_S)
+
+    def _starts_again(self, failure: Failure) -> bool:
+        """Whether a process that was lost is replaced; the others can do without it meanwhile."""
+        if (
+            failure.reason not in _LOST
+            or self._restarts == self._seen.restarts
+            or self._child.guard_code is not None
+            or self._seat.verdict is not Verdict.GO_ON
+        ):
+            return False
+        if failure.reason is Reason.FROZEN:
+            self._child.kill()  # its end shows in a moment
+            return True
+        self._restarts += 1
+        self._since = time.monotonic()
+        self._seat.report(State.RUNNING)
+        self._relay.say(
+            f"{failure.message}; it is started again "
+            f"({self._restarts} of at most {self._seen.restarts} times)"
+        )
+        self._folder.start_again()
+        return True
 
     def _success(self) -> Success:
         self._folder.release()
@@ -122,6 +166,7 @@ class Supervisor:
             end.peak_rss_bytes if end else 0,
             self._folder.read_value(),
             self._feed_stats(),
+            self._restarts,
         )
 
     def _feed_stats(self) -> FeedStats | None:
@@ -187,7 +232,7 @@ class Supervisor:
             what = f"still ran when timeout_s={limit:g} had passed"
             return self._failure(Reason.DEADLINE, what, traceback=self._child.stacks())
         limit = self._orders.start_timeout_s
-        if elapsed > limit and not self._folder.started:
+        if time.monotonic() - self._since > limit and not self._folder.started:
             what = f"had not reached the function when start_timeout_s={limit:g} had passed"
             return self._failure(Reason.START_DEADLINE, what, traceback=self._child.stacks())
         return None

@@ -17,12 +17,14 @@ from typing import Final
 import pyarrow as pa
 from pyspark import BarrierTaskContext, SparkFiles
 
+from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Arrival, Cluster, Fence
 from spark_strategy.data.feed import FeedOrder
 from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, SparkStrategyError
-from spark_strategy.folder import ChildFolder, ChildOrder
+from spark_strategy.folder import ChildFolder
 from spark_strategy.outcome import Failure, Outcome, Reason, to_record
+from spark_strategy.parameter_server import serves
 from spark_strategy.plan import Orders
 from spark_strategy.spark import gpus, rendezvous
 from spark_strategy.spark.alone import Alone
@@ -251,6 +253,8 @@ class _Rank:
             schedule_s=max(0.0, self._began_at - self._order.submitted),
             rendezvous_s=rendezvous_s,
             began=self._began,
+            serves=serves(self._order.topology, self._order.topology.tasks[self._rank]),
+            restarts=child.folder.read_restarts(),
         )
         outcome = Supervisor(
             child, seat, relay, seen=seen, orders=self._order.orders, feeder=feeder

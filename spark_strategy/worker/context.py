@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from spark_strategy.data.shares import FilePart
     from spark_strategy.worker.feed import Feed
+    from spark_strategy.worker.feed_of_workers import FeedOfWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class WorkerContext:
     attempt: int
     strategy: tf.distribute.Strategy
     scratch: str
-    feed: Feed | None = None
+    feed: Feed | FeedOfWorkers | None = None
     mesh: dtensor.Mesh | None = None
     file_root: FileRoot = field(default_factory=FileRoot)
 

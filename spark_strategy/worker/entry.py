@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import filesystem, keras
+from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
 from spark_strategy.evaluator import Evaluator
-from spark_strategy.folder import ChildFolder, ChildOrder
+from spark_strategy.folder import ChildFolder
+from spark_strategy.parameter_server import ParameterServer, serves
 from spark_strategy.topology import EVALUATOR, ModelParallel, forms_cluster
 from spark_strategy.worker import postmortem
 
@@ -58,8 +60,14 @@ def main(path: str) -> None:
     stacks = folder.stacks_path.open("w", encoding="utf-8")
     faulthandler.enable(stacks)
     faulthandler.register(signal.SIGUSR1, stacks)
+    order, function = folder.read_order()
     try:
-        folder.succeed(_run(folder))
+        if serves(order.topology, order.task):
+            _server = _serve(folder, order)
+            # Its own part is done: from here on it serves until all others have done theirs.
+            folder.succeed(b"")
+        else:
+            folder.succeed(_run(folder, order, function))
     # SystemExit and KeyboardInterrupt end a rank as surely as an exception does.
     except BaseException as error:  # noqa: BLE001
         postmortem.record(folder, error)
@@ -80,8 +88,21 @@ def _leave() -> None:
     os._exit(0)
 
 
-def _run(folder: ChildFolder) -> bytes:
-    order, function = folder.read_order()
+def _serve(folder: ChildFolder, order: ChildOrder) -> Any:
+    """A worker or parameter server that serves; to be kept for as long as it must."""
+    clock = _Clock(folder)
+    with clock.phase("import_s"):
+        from spark_strategy.worker import serving
+        from spark_strategy.worker import strategy as strategies
+    strategies.check_gpus(order.gpus)
+    serving.own_folder(folder.path, Path(order.spool), order.task)
+    cluster = folder.wait_for_cluster(order.deadline_s)
+    server = serving.serve(cluster, order.task)
+    folder.mark_started()
+    return server
+
+
+def _run(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
     evaluates = order.task.job == EVALUATOR
     # What an evaluator saves is nobody's copy.
     keras.install(is_chief=evaluates or _is_chief(order), scratch=str(folder.scratch_path))
@@ -105,7 +126,10 @@ def _run(folder: ChildFolder) -> bytes:
     with clock.phase("strategy_s"):
         if order.scope and not evaluates:
             from spark_strategy.worker.resolver import SparkClusterResolver
+            from spark_strategy.worker.serving import wait_for_servers
 
+            if isinstance(order.topology, ParameterServer):
+                wait_for_servers(cluster, order.deadline_s)
             resolver = SparkClusterResolver(cluster, order.task)
             strategy = strategies.build(order.topology, resolver, order.communication)
         mesh = _mesh(order, cluster)
@@ -121,7 +145,10 @@ def _feed(folder: ChildFolder, order: ChildOrder) -> Any:
     if order.feed is None:
         return None
     from spark_strategy.worker.feed import Feed
+    from spark_strategy.worker.feed_of_workers import FeedOfWorkers
 
+    if isinstance(order.topology, ParameterServer):
+        return FeedOfWorkers(order.feed, folder, order.topology)
     ranks = len(order.topology.callers)
     return Feed(order.feed, folder, Path(order.spool), rank=order.rank, ranks=ranks)
 

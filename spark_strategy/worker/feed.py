@@ -35,7 +35,7 @@ _GRANT: Final = (
 )
 
 # There is no Python control flow to convert, and converting takes a second.
-_plain: Final = tf.autograph.experimental.do_not_convert
+plain: Final = tf.autograph.experimental.do_not_convert
 
 # What passes through the pipeline, with the rows as first dimension: what a column is carried in,
 # and matrices.
@@ -81,9 +81,9 @@ class Feed:
         drop_remainder: bool,
     ) -> tf.data.Dataset:
         """See ``WorkerContext.dataset``."""
-        specs = self._specs(name)
+        specs = specs_of(self._order, name)
         all_replicas = strategy.num_replicas_in_sync
-        _check(batch_size, shuffle, max(all_replicas, self._ranks))
+        check(batch_size, shuffle, max(all_replicas, self._ranks))
         cut = Cut(
             global_batch=batch_size,
             drop_remainder=drop_remainder,
@@ -93,26 +93,32 @@ class Feed:
             seed=secrets.randbits(62) if seed is None else seed,
         )
         grants = Grants(self._spool / name, self._rank, lambda: self._peers(name), cut, self._waits)
-        pipeline = _Pipeline(specs, selection.resolved(specs), shuffle)
+        pipeline = Pipeline(specs, selection.resolved(specs), shuffle)
         dataset = tf.data.Dataset.from_generator(
             lambda: map(_tensors, grants.epoch()), output_signature=_GRANT
-        ).flat_map(_plain(pipeline.batches))
+        ).flat_map(plain(pipeline.batches))
         if pipeline.is_ragged:
-            dataset = dataset.map(_plain(pipeline.element))
+            dataset = dataset.map(plain(pipeline.element))
         return sharded((dataset.repeat() if repeat else dataset).prefetch(2))
-
-    def _specs(self, name: str) -> tuple[ColumnSpec, ...]:
-        if name not in self._order.columns:
-            names = ", ".join(map(repr, self._order.columns))
-            raise PlanError(f"There is no DataFrame {name!r}; the run is fed with {names}.")
-        return self._order.columns[name]
 
     def _peers(self, name: str) -> list[Shard]:
         return [rows.get(name, Shard()) for rows in self._folder.read_rows()]
 
 
+def specs_of(order: FeedOrder, name: str) -> tuple[ColumnSpec, ...]:
+    """The columns of a DataFrame of the run.
+
+    Raises:
+        PlanError: there is none of that name.
+    """
+    if name not in order.columns:
+        names = ", ".join(map(repr, order.columns))
+        raise PlanError(f"There is no DataFrame {name!r}; the run is fed with {names}.")
+    return order.columns[name]
+
+
 @dataclass(frozen=True)
-class _Pipeline:
+class Pipeline:
     """What happens between a grant and an element.
 
     Attributes:
@@ -142,10 +148,10 @@ class _Pipeline:
         seed: tf.Tensor,
     ) -> tf.data.Dataset:
         """One grant's batches: elements, or with ragged columns streams."""
-        rows = tf.data.Dataset.from_tensor_slices((paths, bounds)).map(_plain(self._read))
+        rows = tf.data.Dataset.from_tensor_slices((paths, bounds)).map(plain(self.read))
         if self.window:
             rows = rows.rebatch(self.window).enumerate(seed[0])
-            rows = rows.map(_plain(lambda place, part: _permuted(part, tf.stack([place, seed[1]]))))
+            rows = rows.map(plain(lambda place, part: permuted(part, tf.stack([place, seed[1]]))))
         nothing = tf.nest.map_structure(
             lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), rows.element_spec
         )
@@ -159,7 +165,7 @@ class _Pipeline:
         matrices = {names: streams[_key(names)] for names in self.resolved.matrices}
         return self.resolved.element(tensors | matrices)
 
-    def _read(self, path: tf.Tensor, bounds: tf.Tensor) -> Any:
+    def read(self, path: tf.Tensor, bounds: tf.Tensor) -> Any:
         """One block's rows from ``bounds[0]`` to ``bounds[1]``, as an element or as streams."""
         columns = blocks.decode(tf.io.read_file(path), self.specs)
         alone = self._wanted(self.resolved.columns_alone)
@@ -178,7 +184,7 @@ def _key(names: tuple[str, ...]) -> str:
     return "\0".join(names) + "\0"
 
 
-def _permuted(window: Any, seed: tf.Tensor) -> Any:
+def permuted(window: Any, seed: tf.Tensor) -> Any:
     """The rows of a window in a random order, the same in every tensor."""
     count = tf.shape(tf.nest.flatten(window)[0])[0]
     order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
@@ -189,7 +195,8 @@ def _tensors(grant: Grant) -> tuple[Any, ...]:
     return grant.paths.tolist(), grant.bounds, grant.sizes, grant.empty, grant.seed
 
 
-def _check(batch_size: object, shuffle: object, replicas: int) -> None:
+def check(batch_size: object, shuffle: object, replicas: int) -> None:
+    """Refuses sizes that make no sense."""
     if not is_count(batch_size) or batch_size < replicas:  # type: ignore[operator] # it is one
         raise PlanError(
             f"batch_size is the global batch size, a whole number of at least {replicas} here (a "

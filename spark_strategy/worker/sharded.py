@@ -10,32 +10,14 @@ empty batches (measured: 17 optimizer steps for 16 batches, in both Kerases).
 from __future__ import annotations
 
 import functools
-from typing import Any, Final
+from typing import Any
 
 import tensorflow as tf
 
-# Travels in tf.data.Options, which every transformation hands on.
-_MARK: Final = "spark_strategy"
+from spark_strategy.keras.fed import is_marked as is_sharded
+from spark_strategy.keras.fed import marked as sharded
 
-
-def sharded(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset, marked as this rank's own shard.
-
-    Args:
-        dataset: one element per local replica and step; the same number on all ranks, each of
-            as many rows as that replica has in the step, 0 included.
-    """
-    options = tf.data.Options()
-    options.framework_type = [_MARK]
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.with_options(options)
-
-
-def is_sharded(dataset: Any) -> bool:
-    """Whether the dataset, or one that it was made from, is marked."""
-    return isinstance(dataset, tf.data.Dataset) and _MARK in (
-        dataset.options().framework_type or ()
-    )
+__all__ = ["is_sharded", "keep_shards", "sharded"]
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from typing import Final
 import tensorflow as tf
 
 from spark_strategy.errors import ExecutorEnvironmentError, PlanError
+from spark_strategy.parameter_server import ParameterServer
 from spark_strategy.plan import Communication
 from spark_strategy.topology import Item, ModelParallel, MultiWorker, Topology
 from spark_strategy.worker.resolver import SparkClusterResolver
@@ -33,6 +34,10 @@ def build(
         )
     if isinstance(topology, Item | ModelParallel):
         return tf.distribute.get_strategy()
+    if isinstance(topology, ParameterServer):
+        return tf.distribute.ParameterServerStrategy(
+            resolver, variable_partitioner=topology.partitioner
+        )
     raise PlanError(f"No strategy belongs to {topology}.")
 
 

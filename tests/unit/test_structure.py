@@ -20,7 +20,17 @@ FILE_LINES = 300
 FUNCTION_LINES = 50
 
 # Modules below share these; they use the standard library only.
-PURE = ("errors", "topology", "cluster", "plan", "outcome", "evaluator", "folder", "data")
+PURE = (
+    "errors",
+    "topology",
+    "parameter_server",
+    "cluster",
+    "plan",
+    "outcome",
+    "evaluator",
+    "folder",
+    "data",
+)
 SPARK = ("pyspark", "pyarrow", "cloudpickle", "psutil")
 TENSORFLOW = ("tensorflow", "keras", "tf_keras", "numpy", "cloudpickle")
 
@@ -29,11 +39,24 @@ TENSORFLOW = ("tensorflow", "keras", "tf_keras", "numpy", "cloudpickle")
 MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "errors": (("outcome", "topology"), ()),
     "topology": (("errors",), ()),
+    "parameter_server": (("errors", "topology"), ()),
     "cluster": (("errors", "topology"), ()),
     "outcome": (("errors", "topology", "data.feed"), ()),
     "plan": (("errors", "topology"), ()),
     "evaluator": (("errors",), ()),
-    "folder": (("errors", "topology", "cluster", "outcome", "evaluator", "plan", "data"), ()),
+    "folder": (
+        (
+            "errors",
+            "topology",
+            "parameter_server",
+            "cluster",
+            "outcome",
+            "evaluator",
+            "plan",
+            "data",
+        ),
+        (),
+    ),
     "data": (("errors", "topology", "data"), ()),
     "spark": ((*PURE, "spark"), SPARK),
     "worker": ((*PURE, "worker", "keras", "filesystem"), TENSORFLOW),
