@@ -21,15 +21,8 @@ FUNCTION_LINES = 50
 
 # Modules below share these; they use the standard library only.
 PURE = (
-    "errors",
-    "topology",
-    "parameter_server",
-    "cluster",
-    "plan",
-    "outcome",
-    "evaluator",
-    "folder",
-    "data",
+    *("errors", "topology", "parameter_server", "cluster", "plan", "outcome", "evaluator"),
+    *("child_order", "folder", "data"),
 )
 SPARK = ("pyspark", "pyarrow", "cloudpickle", "psutil")
 TENSORFLOW = ("tensorflow", "keras", "tf_keras", "numpy", "cloudpickle")
@@ -44,17 +37,9 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "outcome": (("errors", "topology", "data.feed"), ()),
     "plan": (("errors", "topology"), ()),
     "evaluator": (("errors",), ()),
+    "child_order": (("errors", "topology", "parameter_server", "cluster", "plan", "data"), ()),
     "folder": (
-        (
-            "errors",
-            "topology",
-            "parameter_server",
-            "cluster",
-            "outcome",
-            "evaluator",
-            "plan",
-            "data",
-        ),
+        ("errors", "topology", "cluster", "child_order", "outcome", "evaluator", "data"),
         (),
     ),
     "data": (("errors", "topology", "data"), ()),
