@@ -85,8 +85,9 @@ class ChildOrder:
     def restarts(self) -> int:
         """How often the process may be started again: a worker's, of parameter-server training."""
         topology = self.topology
-        is_worker = isinstance(topology, ParameterServer) and self.task.job == WORKER
-        return topology.restarts if is_worker else 0
+        if not isinstance(topology, ParameterServer) or self.task.job != WORKER:
+            return 0
+        return topology.restarts
 
     @property
     def task(self) -> TaskId:

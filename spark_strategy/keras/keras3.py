@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from spark_strategy.keras import callbacks, repair, saving
+from spark_strategy.keras.parameter_server.embedding import SPLIT_EMBEDDING
 from spark_strategy.keras.parameter_server.trainer import COORDINATED_FIT
 from spark_strategy.keras.parameter_server.updates import ATOMIC_UPDATES
 from spark_strategy.keras.place import Place
@@ -32,6 +33,8 @@ REPAIRS = (
     END_OF_DATA,
     SAVE_ALONE,
     ATOMIC_UPDATES,
+    SPLIT_EMBEDDING,
+    COORDINATED_FIT,
 )
 
 
@@ -39,7 +42,6 @@ def adapt(keras: ModuleType, place: Place) -> None:
     """Mends Keras 3 on TensorFlow; other backends and Keras 2 are left alone."""
     if keras.__version__.startswith("2.") or keras.backend.backend() != "tensorflow":
         return
-    # The last one works on what the others have left.
-    repair.apply((*REPAIRS, shared_seed(place), COORDINATED_FIT), keras.__version__)
+    repair.apply((*REPAIRS, shared_seed(place)), keras.__version__)
     saving.adapt(keras, place)
     callbacks.adapt(keras.callbacks, place)

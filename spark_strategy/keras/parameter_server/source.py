@@ -122,7 +122,7 @@ def _serialized(dataset: Any, *, alike: bool) -> bytes:
             "files, arrays and TensorFlow's operations, or feed rows from Spark: train.on(df) and "
             "get_context().dataset(...)."
         )
-    return _seeded(graph).SerializeToString() if alike else content
+    return bytes(_seeded(graph).SerializeToString() if alike else content)
 
 
 def _seeded(graph: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 from spark_strategy.keras.parameter_server import source as sources
 from spark_strategy.keras.parameter_server.coordination import is_coordinated
 from spark_strategy.keras.parameter_server.once import Pass, Result
+from spark_strategy.keras.parameter_server.prediction import callbacks_of, predicted
 from spark_strategy.keras.parameter_server.source import Source
 from spark_strategy.keras.parameter_server.steps import Logs, Rows, TrainFunction
 from spark_strategy.keras.repair import Repair, takes
@@ -222,6 +223,8 @@ class _TestFunction:
 
 def _mend_logs() -> None:
     """An epoch's logs are the metrics, once all its steps are done."""
+    from keras.src.utils.python_utils import pythonify_logs
+
     trainer = _module().TensorFlowTrainer
     result_or_logs = trainer._get_metrics_result_or_logs
 
@@ -229,7 +232,8 @@ def _mend_logs() -> None:
         if not isinstance(logs, Logs):
             return result_or_logs(self, logs)
         self.train_function.join()
-        return logs.resolved() or self.get_metrics_result()
+        # As numbers: a metric may answer with its variable, which the validation resets.
+        return pythonify_logs(logs.resolved() or self.get_metrics_result())
 
     trainer._get_metrics_result_or_logs = get_metrics_result_or_logs
 
@@ -240,7 +244,7 @@ def _mend_predict() -> None:
     predict = trainer.predict
 
     @functools.wraps(predict)
-    def coordinated(
+    def coordinated(  # noqa: PLR0917 - upstream's signature
         self: Any,
         x: Any,
         batch_size: int | None = None,
@@ -252,47 +256,9 @@ def _mend_predict() -> None:
             return predict(self, x, batch_size, verbose, steps, callbacks)
         strategy = self.distribute_strategy
         source = _source(strategy, x, batch_size=batch_size, shuffle=False, class_weight=None)
-        return _predicted(self, source, steps, _callbacks(self, callbacks, verbose))
+        return predicted(self, source, steps, callbacks_of(self, callbacks, verbose))
 
     trainer.predict = coordinated
-
-
-def _callbacks(model: Any, callbacks: Any, verbose: Any) -> Any:
-    from keras.src.callbacks import CallbackList
-
-    if isinstance(callbacks, CallbackList):
-        return callbacks
-    return CallbackList(
-        callbacks, add_progbar=verbose != 0, verbose=verbose, epochs=1, steps=None, model=model
-    )
-
-
-def _predicted(model: Any, source: Source, steps: int | None, callbacks: Any) -> Any:
-    from keras.src import tree
-
-    model.stop_predicting = False
-    callbacks.on_predict_begin()
-    came: dict[tuple[int, int], Any] = {}
-    predicting = Pass(model.distribute_strategy, model.predict_step)
-    for result in predicting.results(source, limit=steps, begin_again=came.clear):
-        step = len(came)
-        callbacks.on_predict_batch_begin(step)
-        place = (result.worker, result.place) if source.own_rows else (result.place, result.worker)
-        came[place] = result.outputs
-        callbacks.on_predict_batch_end(step, {"outputs": result.outputs})
-        if model.stop_predicting:
-            break
-    callbacks.on_predict_end()
-    if not came:
-        raise ValueError("There is no row to predict for: the dataset is empty.")
-    parts = [came[place] for place in sorted(came)]
-    return tree.map_structure(lambda *batches: _joined(batches), *parts)
-
-
-def _joined(batches: Any) -> Any:
-    import numpy as np
-
-    return np.concatenate([np.asarray(batch) for batch in batches], axis=0)
 
 
 COORDINATED_FIT = Repair(
