@@ -194,8 +194,6 @@ def _packed(partitioner: Partitioner | None) -> Partitioner | None:
     if partitioner is None or isinstance(partitioner, PackedPartitioner):
         return partitioner
     try:
-        if getattr(partitioner, "__module__", "") == "__main__":
-            raise pickle.PicklingError("the ranks have another __main__")
         return PackedPartitioner(pickle.dumps(partitioner))
     # Pickling runs the object's own code: anything can come out of it.
     except Exception as error:

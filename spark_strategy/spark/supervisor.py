@@ -82,6 +82,7 @@ class Supervisor:
         self._feeder = feeder
         self._counts = RowCounts(feeder, seat, child.folder) if feeder else None
         self._since = seen.began
+        self._next_look = 0.0
         self._restarts = 0
 
     def outcome(self) -> Outcome:
@@ -90,22 +91,14 @@ class Supervisor:
         Raises:
             Exception: whatever Spark's iterator of rows raised; Spark says more of it.
         """
-        next_look = 0.0
         finished = False
         while True:
             if not finished and self._folder.succeeded:
                 finished = True
                 self._seat.report(State.FINISHED)
-            # A child that ends before it is released is a failure, also after its value.
-            # And its peers may still read what its feed counts.
-            failure = self._own_end() or self._underfed() or (None if finished else self._overdue())
             if self._counts:
                 self._counts.exchange()
-            if time.monotonic() >= next_look:
-                next_look = time.monotonic() + _FREEZE_POLL_S
-                # A rank that has finished harms nobody, unless others are served by it.
-                if not finished or self._seen.serves:
-                    failure = failure or self._frozen(FROZEN_S)
+            failure = self._failed(finished)
             if failure and self._starts_again(failure):
                 finished = False
             elif failure:
@@ -115,9 +108,22 @@ class Supervisor:
                 case Verdict.RELEASE:
                     return self._success()
                 case Verdict.ABORT:
-                    return self._stopped() if finished else self._aborted()
+                    # The chief may say sooner that a server is gone than the server's task sees it.
+                    is_harmless = finished and not self._seen.serves
+                    return self._stopped() if is_harmless else self._aborted()
                 case Verdict.GO_ON:
                     time.sleep(_POLL_S)
+
+    def _failed(self, finished: bool) -> Failure | None:  # noqa: FBT001 - what was just seen
+        """The failure of this rank, if there is one."""
+        # A child that ends before it is released is a failure, also after its value.
+        # And its peers may still read what its feed counts.
+        failure = self._own_end() or self._underfed() or (None if finished else self._overdue())
+        # A rank that has finished harms nobody by standing still, unless it serves others.
+        if failure or (finished and not self._seen.serves) or time.monotonic() < self._next_look:
+            return failure
+        self._next_look = time.monotonic() + _FREEZE_POLL_S
+        return self._frozen(FROZEN_S)
 
     def _starts_again(self, failure: Failure) -> bool:
         """Whether a process that was lost is replaced; the others can do without it meanwhile."""
@@ -156,7 +162,7 @@ class Supervisor:
             self._seen.host,
             timings,
             end.peak_rss_bytes if end else 0,
-            self._folder.read_value(),
+            b"" if self._seen.serves else self._folder.read_value(),
             self._feed_stats(),
             self._restarts,
         )

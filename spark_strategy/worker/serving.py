@@ -71,7 +71,8 @@ def own_folder(path: Path, spool: Path, task: TaskId) -> None:
     """
     (path / Path(WORKER_FILE).name).write_text(str(task.index), encoding="ascii")
     inside = path / Path(OWN_SPOOL).name
-    if not inside.exists():
+    # Where the rows are in the folder, the task makes this one; a new process finds the link.
+    if spool != inside and not inside.is_symlink():
         inside.symlink_to(spool)
     opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     os.dup2(opened, OWN_DESCRIPTOR, inheritable=False)
