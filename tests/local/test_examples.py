@@ -91,6 +91,14 @@ def test_streaming_fit_goes_on_after_a_restart() -> None:
     assert numbers(line)[0] > 0.9
 
 
+@pytest.mark.slow
+def test_parameter_server_flights_beats_its_baseline() -> None:
+    """On a part of the flights; always saying the share of late ones is the baseline."""
+    line = last_line("parameter_server_flights.py", "--rows", "40000", "--epochs", "4")
+    loss, baseline = numbers(line)
+    assert loss < 0.995 * baseline
+
+
 def test_every_example_is_tested() -> None:
     """No example goes stale unseen."""
     tested = set(re.findall(r"last_line\(\"(\w+\.py)\"", Path(__file__).read_text()))

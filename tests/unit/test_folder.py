@@ -10,7 +10,7 @@ from spark_strategy.cluster import Cluster, Fence
 from spark_strategy.errors import RendezvousError
 from spark_strategy.folder import ChildFailure, ChildFolder, ChildOrder, Exit
 from spark_strategy.outcome import Reason
-from spark_strategy.topology import MultiWorker, TaskId
+from spark_strategy.topology import MultiWorker, ParameterServer, TaskId
 
 ORDER = ChildOrder(MultiWorker(2), 1, Fence("r", 0), "ring", scope=True, gpus=None, deadline_s=5.0)
 
@@ -52,3 +52,24 @@ def test_a_cluster_that_does_not_come_ends_the_wait(tmp_path: Path) -> None:
     """The child gives up with the deadline in its message."""
     with pytest.raises(RendezvousError, match=r"waited 0\.05 s"):
         ChildFolder(tmp_path).wait_for_cluster(0.05)
+
+
+def test_a_process_is_started_again_from_a_clean_folder(tmp_path: Path) -> None:
+    """The guard learns how often that may be, is asked once at a time, and the old end is gone."""
+    task, guard = ChildFolder(tmp_path), ChildFolder(tmp_path)
+    topology = ParameterServer(1, restarts=4)
+    orders = [
+        ChildOrder(topology, rank, Fence("r", 0), "auto", scope=True, gpus=None, deadline_s=5.0)
+        for rank in range(3)
+    ]
+    assert [order.restarts for order in orders] == [0, 4, 0]
+    task.prepare(orders[1], b"")
+    assert guard.read_restarts() == 4
+    assert not guard.take_again()
+    guard.write_exit(Exit(-9, 1, 2.0))
+    guard.succeed(b"")
+    task.start_again()
+    assert task.read_exit() is None
+    assert not task.succeeded
+    assert guard.take_again()
+    assert not guard.take_again()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
 
 from spark_strategy.errors import PlanError
-from spark_strategy.topology import MultiWorker, TaskId, Topology
+from spark_strategy.topology import (
+    MultiWorker,
+    PackedPartitioner,
+    ParameterServer,
+    TaskId,
+    Topology,
+    feeds,
+    serves,
+)
 
 
 def test_workers_are_the_tasks_in_rank_order() -> None:
@@ -43,3 +52,54 @@ def test_a_task_reads_back_from_what_it_prints() -> None:
         TaskId("Worker", 0)
     with pytest.raises(PlanError, match="starts at 0"):
         TaskId("worker", -1)
+
+
+def halves(shape: Any, dtype: Any) -> list[int]:
+    """A partitioner that splits everything in two."""
+    del dtype
+    return [2] + [1] * (len(shape) - 1)
+
+
+def test_parameter_servers_have_three_roles() -> None:
+    """The chief is rank 0 and calls; rows go to workers; workers and servers serve."""
+    topology = ParameterServer(2, servers=2)
+
+    names = ["chief:0", "worker:0", "worker:1", "ps:0", "ps:1"]
+    assert [str(task) for task in topology.tasks] == names
+    assert topology.callers == (TaskId("chief", 0),)
+    assert isinstance(topology, Topology)
+    assert str(topology) == "ParameterServer(2, servers=2)"
+    assert feeds(topology) == (1, 2)
+    assert feeds(MultiWorker(3)) == (0, 1, 2)
+    assert [serves(topology, task) for task in topology.tasks] == [False, True, True, True, True]
+    assert not any(serves(MultiWorker(2), task) for task in MultiWorker(2).tasks)
+
+
+def test_a_partitioner_travels_packed() -> None:
+    """Whoever reads the topology on the way does not unpickle the partitioner."""
+    arrived = pickle.loads(pickle.dumps(ParameterServer(1, partitioner=halves, restarts=3)))
+
+    assert isinstance(arrived.partitioner, PackedPartitioner)
+    assert arrived.partitioner((8, 4), "float32") == [2, 1]
+    assert arrived.restarts == 3
+    assert pickle.loads(pickle.dumps(arrived)) == arrived
+    with pytest.raises(PlanError, match="cannot be sent to the chief"):
+        pickle.dumps(ParameterServer(1, partitioner=lambda shape: [1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"workers": 0}, "workers) takes a whole number of at least 1, found 0"),
+        ({"workers": 1, "servers": 0}, "servers) takes a whole number of at least 1, found 0"),
+        ({"workers": 1, "restarts": -1}, "restarts) takes a whole number of at least 0, found -1"),
+        ({"workers": 1, "partitioner": 2}, "partitioner) is a function of a variable's shape"),
+    ],
+)
+def test_parameter_servers_that_make_no_sense_are_refused(
+    options: dict[str, Any], text: str
+) -> None:
+    """What was wrong, and the value found."""
+    with pytest.raises(PlanError) as caught:
+        ParameterServer(**options)
+    assert text in str(caught.value)

@@ -1,0 +1,88 @@
+"""Parameter-server training on Spark's own processes, as a user would run it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from site_of_processes import Site
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(290)]
+
+PS = [f"/job:ps/replica:0/task:{index}/device:CPU:0" for index in range(2)]
+
+
+@pytest.fixture(scope="module")
+def answer(site: Site) -> dict[str, Any]:
+    """What the program saw; chief, two workers and up to two servers in five slots."""
+    return site.program("parameter_server", "local[5]").answer(280)
+
+
+def test_a_custom_loop_runs_on_the_chief_alone(answer: dict[str, Any]) -> None:
+    """300 scheduled steps are 300 steps, and a variable is split as the partitioner says."""
+    assert answer["loop"]["task"] == "chief:0"
+    assert answer["loop"]["callers"] == answer["values"] == 1
+    assert answer["loop"]["counted"] == 300
+    assert sorted(answer["loop"]["shards"]) == PS
+    assert answer["hosts"] == 5
+
+
+def test_no_step_and_no_row_is_lost_or_counted_twice(answer: dict[str, Any]) -> None:
+    """Two workers at once: iterations are the steps, a metric's rows the rows; epochs wait."""
+    history, seen = answer["keras3"]["history"], answer["keras3"]["seen"]
+    assert [iterations for _, _, iterations in seen] == [200, 400, 600]
+    assert history["rows"] == [1600.0] * 3
+    assert history["val_rows"] == [200.0] * 3
+    assert history["accuracy"][-1] > 0.9
+    # A metric that the parameter servers hold agrees with the loss, which they hold as well.
+    assert history["entropy"] == pytest.approx(history["loss"], rel=1e-5)
+    assert answer["keras3"]["devices"] == PS
+
+
+def test_evaluation_and_prediction_are_those_of_the_rows(answer: dict[str, Any]) -> None:
+    """Compared with NumPy: predictions in order, a weighted loss, rows once."""
+    loss, expected, rows = answer["keras3"]["evaluated"]
+    assert answer["keras3"]["prediction"] < 1e-5
+    assert loss == pytest.approx(expected, rel=1e-4)
+    assert rows == 200.0
+
+
+def test_what_fit_is_asked_for(answer: dict[str, Any]) -> None:
+    """Class weights, steps_per_execution, callbacks that save, stop and resume, own steps."""
+    found = answer["keras3"]
+    assert found["class_weight"][0] == pytest.approx(found["class_weight"][1], rel=1e-4)
+    assert found["executions"] == [10, 2000.0]
+    assert found["stopped"] == 2
+    assert found["best"] == 8 * 8 + 8 + 8 * 2 + 2
+    assert found["own"][1] < found["own"][0]
+    assert found["resumed"] == [[1, 2], 30]
+
+
+def test_a_large_table_is_split_over_the_servers_and_saved_whole(answer: dict[str, Any]) -> None:
+    """Each half on its own server; the model that comes back has one table."""
+    table = answer["keras3"]["table"]
+    assert [shape for shape, _ in table.values()] == [[51, 4], [50, 4]]
+    assert sorted(device for _, device in table.values()) == PS
+    assert answer["keras3"]["learned"] < 0.1
+    assert answer["words"] == [[101, 4], "Sequential"]
+
+
+def test_tf_keras_trains_with_its_dataset_creator(answer: dict[str, Any]) -> None:
+    """As upstream has it."""
+    (first, last), iterations = answer["keras2"]
+    assert last < first
+    assert iterations == 100
+
+
+def test_fit_on_a_dataframe_only_changes_its_topology(answer: dict[str, Any]) -> None:
+    """Both learn the line and say the same things; only workers get rows."""
+    by_servers, by_all_reduce = answer["fits"]
+    assert set(by_servers["history"]) == set(by_all_reduce["history"])
+    for found in answer["fits"]:
+        slopes, offset = found["weights"]
+        assert np.ravel(slopes) == pytest.approx([2.0, -1.0], abs=0.01)
+        assert offset == pytest.approx([3.0], abs=0.01)
+    assert by_servers["rows"][0] == by_servers["rows"][3] == 0
+    assert sum(by_servers["rows"]) == 400
+    assert abs(by_servers["rows"][1] - by_servers["rows"][2]) <= 7
