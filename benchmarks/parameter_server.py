@@ -194,17 +194,15 @@ def _workers() -> list[int]:
 
     from spark_strategy.folder import ChildFolder
 
-    def order(folder: str) -> Any:
-        return ChildFolder(Path(folder)).read_order()[0]
-
-    own = order(psutil.Process().cmdline()[-1]).fence
+    # Folders of one session's runs are neighbours; this session makes one run at a time.
+    own = Path(psutil.Process().cmdline()[-1]).parent
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "spark_strategy.worker.entry" in command and Path(command[-1], "order.pkl").exists():
-            theirs = order(command[-1])
-            if theirs.fence == own and theirs.task.job == "worker":
-                found.append((theirs.task.index, process.pid))
+        if "spark_strategy.worker.entry" in command and Path(command[-1]).parent == own:
+            task = ChildFolder(Path(command[-1])).read_order()[0].task
+            if task.job == "worker":
+                found.append((task.index, process.pid))
     return [pid for _, pid in sorted(found)]
 
 

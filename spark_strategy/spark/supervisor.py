@@ -164,7 +164,7 @@ class Supervisor:
             self._seen.host,
             timings,
             end.peak_rss_bytes if end else 0,
-            self._folder.read_value(),
+            b"" if self._seen.serves else self._folder.read_value(),
             self._feed_stats(),
             self._restarts,
         )

@@ -126,9 +126,9 @@ def test_tfrecord_hdfs_beats_its_baseline() -> None:
 
 def test_parameter_server_flights_beats_its_baseline() -> None:
     """On a part of the flights; always saying the share of late ones is the baseline."""
-    line = last_line("parameter_server_flights.py", "--rows", "20000", "--epochs", "4")
+    line = last_line("parameter_server_flights.py", "--rows", "40000", "--epochs", "4")
     loss, baseline = numbers(line)
-    assert loss < 0.99 * baseline
+    assert loss < 0.995 * baseline
 
 
 def test_every_example_is_tested() -> None:

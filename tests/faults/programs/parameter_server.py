@@ -26,17 +26,15 @@ def processes(job):
 
     from spark_strategy.folder import ChildFolder
 
-    def order(folder):
-        return ChildFolder(Path(folder)).read_order()[0]
-
-    own = order(psutil.Process().cmdline()[-1]).fence
+    # Folders of one session's runs are neighbours; this session makes one run at a time.
+    own = Path(psutil.Process().cmdline()[-1]).parent
     found = {}
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "spark_strategy.worker.entry" in command and Path(command[-1], "order.pkl").exists():
-            theirs = order(command[-1])
-            if theirs.fence == own and ChildFolder(Path(command[-1])).succeeded:
-                found[str(theirs.task)] = process.pid
+        if "spark_strategy.worker.entry" in command and Path(command[-1]).parent == own:
+            folder = ChildFolder(Path(command[-1]))
+            if folder.succeeded:
+                found[str(folder.read_order()[0].task)] = process.pid
     return [pid for task, pid in sorted(found.items()) if task.startswith(job)]
 
 
