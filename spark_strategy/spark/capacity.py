@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +52,17 @@ def read(spark: SparkSession, *, tasks: int) -> Capacity:
         gpus_per_task=float(conf.get("spark.task.resource.gpu.amount", "0") or 0),
         dynamic_allocation=conf.get("spark.dynamicAllocation.enabled", "false") == "true",
     )
+
+
+def executor_cores(spark: SparkSession) -> int | None:
+    """Cores of each executor; None where the configuration does not say."""
+    master = spark.conf.get("spark.master", "") or ""
+    if found := re.match(r"local(?:-cluster)?\[(?:\d+,)?(\d+)", master):
+        return int(found[1])
+    if master == "local":
+        return 1
+    cores = spark.conf.get("spark.executor.cores", None)
+    return int(cores) if cores else None
 
 
 def _connect(spark: SparkSession) -> Capacity:
