@@ -44,7 +44,7 @@ def column(values: Any, shape: tuple[int, ...]) -> pa.Array:
     """
     made = values if isinstance(values, pa.Array) else pa.array(values.reshape(-1))
     for length in reversed(() if shape == (1,) else shape):
-        offsets = np.arange(0, len(made) + 1, length, np.int32)
+        offsets = np.arange(0, len(made) + 1, length).astype(np.int32)
         made = pa.ListArray.from_arrays(pa.array(offsets), made)
     return made
 
@@ -63,7 +63,8 @@ def vector(values: Array) -> pa.Array:
         "values": column(values.astype(np.float64), values.shape[1:])
         if values.shape[1:] != (1,)
         else pa.ListArray.from_arrays(
-            pa.array(np.arange(rows + 1, dtype=np.int32)), pa.array(values.reshape(-1), pa.float64())
+            pa.array(np.arange(rows + 1, dtype=np.int32)),
+            pa.array(values.reshape(-1), pa.float64()),
         ),
     }
     return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))

@@ -81,7 +81,9 @@ def loaded(path: str, custom_objects: dict[str, Any] | None = None) -> Any:
 def _weights(model: Any, weights: Any) -> Sequence[Any]:
     if isinstance(weights, str | Path):
         if not model.built:
-            raise PlanError("A model that loads weights from a file must be built; give it an Input.")
+            raise PlanError(
+                "A model that loads weights from a file must be built; give it an Input."
+            )
         model.load_weights(str(weights))
         return tuple(model.get_weights())
     return tuple(weights)

@@ -130,9 +130,7 @@ def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
 class _Partition:
     """The rows of one partition on their way."""
 
-    def __init__(
-        self, scoring: Scoring, types: Sequence[pa.DataType], held: ExitStack
-    ) -> None:
+    def __init__(self, scoring: Scoring, types: Sequence[pa.DataType], held: ExitStack) -> None:
         self._scoring = scoring
         specs, program = scoring.fitting(types)
         self._specs = tuple(replace(spec, path=(f"{k}",)) for k, spec in enumerate(specs))
@@ -188,7 +186,9 @@ class _Partition:
         if scoring.head is not None:
             values = scoring.head(values)
         made = [
-            spread(vector(one) if output.name in scoring.vectors else column(one, output.shape), good)
+            spread(
+                vector(one) if output.name in scoring.vectors else column(one, output.shape), good
+            )
             for output, one in zip(scoring.outputs, values, strict=True)
         ]
         if not scoring.nested:
@@ -210,7 +210,9 @@ def _channel(scoring: Scoring, program: bytes) -> Channel:
     }
     settings = gpus.environment(gpus.assigned(resources, None))
     order = ServerOrder(program, scoring.replied, threads, scoring.limits.idle_s)
-    about = repr((scoring.key, hashlib.sha256(program).hexdigest(), threads, sorted(settings.items())))
+    about = repr(
+        (scoring.key, hashlib.sha256(program).hexdigest(), threads, sorted(settings.items()))
+    )
     name = f"spark_strategy_model-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     root = Path(SparkFiles.getRootDirectory()).absolute()
     return opened(

@@ -140,7 +140,7 @@ class _Server:
             )
 
     def _end(self) -> None:
-        """Leave nothing; a client that connects at this moment finds itself refused, and retries."""
+        """Leave nothing; a client that connects at this moment is refused, and retries."""
         try:
             with self._folder.locked(time.monotonic() + _LOCK_S):
                 if self._listener is not None:
