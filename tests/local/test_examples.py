@@ -91,6 +91,21 @@ def test_streaming_fit_goes_on_after_a_restart() -> None:
     assert numbers(line)[0] > 0.9
 
 
+@pytest.mark.slow
+def test_flights_pipeline_finds_late_flights() -> None:
+    """On a part of the flights, and after saving and loading; a guess has 0.5."""
+    (area,) = numbers(last_line("flights_pipeline.py", "--rows", "15000"))
+    assert area > 0.6
+
+
+@pytest.mark.slow
+def test_mnist_inference_agrees_in_batch_sql_and_stream() -> None:
+    """The same images get the same digits, most of them right."""
+    batch, sql, stream = numbers(last_line("mnist_inference.py"))
+    assert batch == sql == stream
+    assert batch > 0.85
+
+
 def test_every_example_is_tested() -> None:
     """No example goes stale unseen."""
     tested = set(re.findall(r"last_line\(\"(\w+\.py)\"", Path(__file__).read_text()))

@@ -108,7 +108,7 @@ def convolution() -> keras.Model:
 
 
 def collected(scored: DataFrame, name: str = "prediction") -> Any:
-    """A column's values, in the order in which Spark gives the rows; all ids are there, in order."""
+    """A column's values; all rows are there, in their order."""
     rows = scored.select("id", name).toArrow()
     assert rows["id"].to_pylist() == list(range(ROWS))
     return np.array(rows[name].to_pylist())
@@ -238,7 +238,11 @@ def test_rows_that_are_no_tensors_raise_or_give_null(frame: DataFrame) -> None:
         predict(model, bad, features="image", idle_s=IDLE_S).collect()
     scored = predict(model, bad, features="image", on_error="null", batch_size=50, idle_s=IDLE_S)
     rows = scored.select("id", "prediction").toArrow()
-    nulls = [k for k, one in zip(rows["id"].to_pylist(), rows["prediction"].to_pylist()) if not one]
+    nulls = [
+        k
+        for k, one in zip(rows["id"].to_pylist(), rows["prediction"].to_pylist(), strict=True)
+        if not one
+    ]
     assert nulls == [k for k in range(ROWS) if k % 10 in (3, 4)]
     assert rows["id"].to_pylist() == list(range(ROWS))
     filled = predict(
@@ -363,12 +367,13 @@ def test_a_session_that_stops_takes_its_models_along() -> None:
         from pyspark import SparkFiles
         from pyspark.sql import SparkSession
         from spark_strategy import predict
-        spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+        spark = SparkSession.builder.master("local[2]").getOrCreate()
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         predict(model, spark.range(9).selectExpr("float(id) as x"), features="x").collect()
         root = SparkFiles.getRootDirectory()
         def left():
-            lines = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
+            found = psutil.process_iter(["cmdline"])
+            lines = [" ".join(one.info["cmdline"] or []) for one in found]
             return [one for one in lines if root in one and "serve" in one] + glob.glob(root + "/*")
         assert len(left()) >= 2, left()
         spark.stop()
