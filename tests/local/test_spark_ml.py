@@ -143,7 +143,7 @@ def test_the_fitted_model_says_how_it_was_trained(fitted: PipelineModel) -> None
 
 def test_thresholds_and_left_out_columns(fitted: PipelineModel, frame: DataFrame) -> None:
     """A threshold of nearly 0 makes a class win; an empty name leaves a column out."""
-    model = fitted.stages[-1].copy().setThresholds([1e-9, 1.0])
+    model = fitted.stages[-1].copy().setThresholds([1e-30, 1.0])
     model.setRawPredictionCol("").setProbabilityCol("")
     before = PipelineModel(fitted.stages[:-1]).transform(frame)
     scored = model.transform(before)
