@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from spark_strategy.errors import PlanError
 from spark_strategy.ml.asking import Ask, canonical
 from spark_strategy.ml.models import described
 from spark_strategy.ml.outputs import type_of
-from spark_strategy.ml.shipment import shipped
+from spark_strategy.ml.shipment import Sent, shipped
 from spark_strategy.serving import Output
 from spark_strategy.spark.capacity import executor_cores
 from spark_strategy.spark.session import own_python
@@ -38,6 +37,7 @@ def function(
     replied: tuple[Output, ...],
     head: Any | None = None,
     vectors: frozenset[str] = frozenset(),
+    sent: Sent | None = None,
 ) -> Any:
     """The function of columns that scores them.
 
@@ -49,6 +49,7 @@ def function(
         replied: what the model gives.
         head: makes its ``outputs`` of that, in the tasks.
         vectors: outputs that become vectors.
+        sent: where the model was sent before, if that is kept.
     """
     from pyspark.sql import functions
 
@@ -57,7 +58,7 @@ def function(
     outputs = replied if head is None else head.outputs
     scoring = Scoring(
         key=source.key,
-        model=shipped(spark, pickle.dumps(source)),
+        model=shipped(spark, source, {} if sent is None else sent),
         fitting=fitting,
         replied=replied,
         head=head,

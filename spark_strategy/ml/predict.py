@@ -12,6 +12,7 @@ from spark_strategy.ml.asking import Ask, Fixed, fitted
 from spark_strategy.ml.functions import function
 from spark_strategy.ml.models import described
 from spark_strategy.ml.outputs import check_vectors, wanted_columns
+from spark_strategy.ml.shipment import Sent
 from spark_strategy.serving import Output
 from spark_strategy.spark.frames import expression
 from spark_strategy.spark.session import own_python
@@ -90,6 +91,7 @@ def scored(
     names: str | Mapping[str, str],
     vectors: Sequence[str] = (),
     head: Callable[[tuple[Output, ...]], Any] | None = None,
+    sent: Sent | None = None,
 ) -> DataFrame:
     """``df`` with a model's outputs; the engine of :func:`predict` and of ``KerasModel``.
 
@@ -102,6 +104,7 @@ def scored(
         vectors: new columns that become vectors.
         head: gives, for the model's outputs, what makes others of them in the tasks, with these
             as its ``outputs``.
+        sent: where the model was sent before, if that is kept.
 
     Raises:
         PlanError: the columns do not fit the model.
@@ -124,6 +127,7 @@ def scored(
         replied=replied,
         head=call,
         vectors=is_vector,
+        sent=sent,
     )
     with own_python(df.sparkSession):
         made = udf(*(expression(df, spec) for spec in specs))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,24 @@ class _Artifact:
         return Path(SparkFiles.get(self.name)).read_bytes()
 
 
-def shipped(spark: SparkSession, model: bytes) -> Callable[[], bytes]:
-    """A function for the tasks that gives the model; reading it costs only who calls it."""
+Sent = MutableMapping[str, Callable[[], bytes]]
+
+
+def shipped(spark: SparkSession, source: Any, sent: Sent) -> Callable[[], bytes]:
+    """A function for the tasks that gives a pickled model; reading it costs only who calls it.
+
+    Args:
+        spark: the session.
+        source: the model.
+        sent: of this model, by session; what is in it is not sent again.
+    """
+    session = spark.session_id if is_connect(spark) else spark.sparkContext.applicationId
+    if session not in sent:
+        sent[session] = _sent(spark, pickle.dumps(source))
+    return sent[session]
+
+
+def _sent(spark: SparkSession, model: bytes) -> Callable[[], bytes]:
     if not is_connect(spark):
         return _Broadcast(spark.sparkContext.broadcast(model))
     name = f"spark_strategy_model_{hashlib.sha256(model).hexdigest()[:32]}"
