@@ -49,7 +49,8 @@ def shipped(spark: SparkSession, source: Any, sent: Sent) -> Callable[[], bytes]
         source: the model.
         sent: of this model, by session; what is in it is not sent again.
     """
-    session = spark.session_id if is_connect(spark) else spark.sparkContext.applicationId
+    client: Any = spark
+    session = client.session_id if is_connect(spark) else client.sparkContext.applicationId
     if session not in sent:
         sent[session] = _sent(spark, pickle.dumps(source))
     return sent[session]
