@@ -246,6 +246,9 @@ def test_custom_objects_that_are_missing_are_named(spark: SparkSession, tmp_path
         assert KerasModel.load(path).model.count_params() == 0
 
 
+# CrossValidator leaves its thread pool to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_cross_validation_over_build_arguments(frame: DataFrame) -> None:
     """In parallel: fits wait for each other instead of for slots; the better one wins."""
     estimator = classifier()
@@ -266,6 +269,8 @@ def test_cross_validation_over_build_arguments(frame: DataFrame) -> None:
     assert found.avgMetrics[1] > 0.85
 
 
+@pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_regression_with_weights_validation_and_a_split(frame: DataFrame) -> None:
     """A double per row; a grid over epochs; validation by a column."""
     estimator = KerasRegressor(
