@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from spark_strategy.evaluator import Evaluation, Evaluator
     from spark_strategy.launcher import Launcher
     from spark_strategy.ml.adapt import adapt
+    from spark_strategy.ml.estimator import KerasClassifier, KerasEstimator, KerasRegressor
     from spark_strategy.ml.fit import FitResult, fit
+    from spark_strategy.ml.functions import register_udf
+    from spark_strategy.ml.model import (
+        KerasClassificationModel,
+        KerasModel,
+        KerasRegressionModel,
+    )
+    from spark_strategy.ml.predict import predict
     from spark_strategy.result import MapResult, RunResult
     from spark_strategy.worker.context import WorkerContext, get_context
     from spark_strategy.worker.resolver import SparkClusterResolver
@@ -33,6 +41,12 @@ __all__ = [
     "Evaluator",
     "FitResult",
     "Independent",
+    "KerasClassificationModel",
+    "KerasClassifier",
+    "KerasEstimator",
+    "KerasModel",
+    "KerasRegressionModel",
+    "KerasRegressor",
     "Launcher",
     "MapResult",
     "ModelParallel",
@@ -47,6 +61,8 @@ __all__ = [
     "fit",
     "get_context",
     "join_cluster",
+    "predict",
+    "register_udf",
 ]
 
 # Also what starts a guard and a child imports this package first: they need none of these.
@@ -61,6 +77,14 @@ _LATER: Final = {
     "RunResult": "spark_strategy.result",
     "adapt": "spark_strategy.ml.adapt",
     "fit": "spark_strategy.ml.fit",
+    "KerasClassificationModel": "spark_strategy.ml.model",
+    "KerasClassifier": "spark_strategy.ml.estimator",
+    "KerasEstimator": "spark_strategy.ml.estimator",
+    "KerasModel": "spark_strategy.ml.model",
+    "KerasRegressionModel": "spark_strategy.ml.model",
+    "KerasRegressor": "spark_strategy.ml.estimator",
+    "predict": "spark_strategy.ml.predict",
+    "register_udf": "spark_strategy.ml.functions",
     "WorkerContext": "spark_strategy.worker.context",
     "distribute": "spark_strategy.decorate",
     "get_context": "spark_strategy.worker.context",

@@ -77,4 +77,21 @@ class ResultError(SparkStrategyError):
 
 
 class DataError(SparkStrategyError):
-    """The rows of a DataFrame cannot become tensors: nulls, lengths, values."""
+    """The rows of a DataFrame cannot become tensors: nulls, lengths, values.
+
+    Attributes:
+        column: the column that is wrong, if one is known.
+        rows: where in its batch, from 0.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        failures: Sequence[Failure] = (),
+        *,
+        column: str | None = None,
+        rows: Sequence[int] = (),
+    ) -> None:
+        super().__init__(message, failures)
+        self.column = column
+        self.rows: tuple[int, ...] = tuple(rows)

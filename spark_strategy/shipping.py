@@ -41,6 +41,12 @@ def pickled(
             raise PlanError(_explain(function, args, kwargs, error)) from error
 
 
+def by_value(function: Callable[..., Any]) -> bytes:
+    """One function as bytes for plain ``pickle.loads``, by value if its module is not installed."""
+    with _REGISTRY, _by_value(inspect.getmodule(_innermost(function))):
+        return bytes(cloudpickle.dumps(function))
+
+
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function inside partials and bound methods, whose module is the caller's."""
     while isinstance(function, functools.partial):

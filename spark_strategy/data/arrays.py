@@ -209,13 +209,16 @@ class _Rows:
             advice: a declaration that would allow it.
             otherwise: what else to do.
         """
-        row = int(wrong.argmax())
+        rows = np.flatnonzero(wrong)
         for counts in reversed(self._counts[:level]):
-            row = int(np.searchsorted(np.cumsum(counts), row, side="right"))
-        name = self._spec.name
+            rows = np.unique(np.searchsorted(np.cumsum(counts), rows, side="right"))
+        name, others = self._spec.name, len(rows) - 1
+        more = f" (and {others:,} more)" if others else ""
         return DataError(
-            f"Column {name!r} ({self._spec.spark_type}) {found}, in row {row} of a batch. "
-            f"Declare columns={{{name!r}: {advice}}}, {otherwise}."
+            f"Column {name!r} ({self._spec.spark_type}) {found}, in row {rows[0]}{more} of a "
+            f"batch. Declare columns={{{name!r}: {advice}}}, {otherwise}.",
+            column=name,
+            rows=rows.tolist(),
         )
 
 

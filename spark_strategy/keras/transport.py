@@ -34,20 +34,20 @@ def dumps(value: Any) -> bytes:
 
 def is_model(value: Any) -> bool:
     """Whether ``value`` is a model of a Keras that this process has imported."""
-    return _keras_of(value) is not None
+    return flavour_of(value) is not None
 
 
 class _Pickler(cloudpickle.Pickler):
     """Asks about models before cloudpickle decides."""
 
     def reducer_override(self, obj: Any) -> Any:
-        flavour = _keras_of(obj)
+        flavour = flavour_of(obj)
         if flavour is None:
             return super().reducer_override(obj)
-        return _rebuild, (flavour, *_pack(obj))
+        return rebuild, (flavour, *pack(obj))
 
 
-def _keras_of(obj: Any) -> str | None:
+def flavour_of(obj: Any) -> str | None:
     """Which Keras this is a model of, if it is one."""
     for name in _KERASES:
         model = getattr(sys.modules.get(name), "Model", None)
@@ -56,7 +56,7 @@ def _keras_of(obj: Any) -> str | None:
     return None
 
 
-def _pack(model: Any) -> tuple[bytes, dict[str, Any]]:
+def pack(model: Any) -> tuple[bytes, dict[str, Any]]:
     """The archive, and the user's objects in it by the name it calls them."""
     with tempfile.TemporaryDirectory() as folder:
         path = partial_path(f"{folder}/model.keras")
@@ -66,7 +66,7 @@ def _pack(model: Any) -> tuple[bytes, dict[str, Any]]:
         return Path(path).read_bytes(), custom
 
 
-def _rebuild(flavour: str, archive: bytes, custom: dict[str, Any]) -> Any:
+def rebuild(flavour: str, archive: bytes, custom: dict[str, Any]) -> Any:
     """The model, in the process that unpickles."""
     keras = importlib.import_module(flavour)
     with tempfile.TemporaryDirectory() as folder:

@@ -88,6 +88,17 @@ def _is_disk(uri: str) -> bool:
     return uri.startswith("file:")
 
 
+def executor_cores(spark: SparkSession) -> int | None:
+    """Cores of each executor; None where the configuration does not say."""
+    master = spark.conf.get("spark.master", "") or ""
+    if found := re.match(r"local(?:-cluster)?\[(?:\d+,)?(\d+)", master):
+        return int(found[1])
+    if master == "local":
+        return 1
+    cores = spark.conf.get("spark.executor.cores", None)
+    return int(cores) if cores else None
+
+
 def _connect(spark: SparkSession) -> Capacity:
     def setting(name: str, default: str) -> str:
         return spark.conf.get(name, default) or default

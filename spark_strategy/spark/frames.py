@@ -56,7 +56,7 @@ def feeding(
         PlanError: ``data`` is none of these, or a column cannot become a tensor.
     """
     frames = {name: _as_frame(name, one, session) for name, one in _named(data).items()}
-    specs = {name: _specs(frame, columns or {}) for name, frame in frames.items()}
+    specs = {name: specs_for(frame, columns or {}) for name, frame in frames.items()}
     _check_declared(columns or {}, specs)
     plain = {name: _plain(frame, specs[name]) for name, frame in frames.items()}
     frame = next(iter(plain.values())) if len(plain) == 1 else _united(plain)
@@ -86,7 +86,7 @@ def split(
     from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
 
     chosen = frame.select(*map(_quoted, names))
-    specs = _specs(chosen, columns or {})
+    specs = specs_for(chosen, columns or {})
     _check_declared(columns or {}, {TRAIN: specs})
     row = F.struct(*_expressions(chosen, specs))
     is_validation = F.coalesce(condition, F.lit(False))  # noqa: FBT003 - a SQL literal
@@ -179,7 +179,12 @@ def _as_frame(name: str, data: Any, session: Callable[[], SparkSession]) -> Data
     )
 
 
-def _specs(frame: DataFrame, declared: Mapping[str, Column]) -> tuple[ColumnSpec, ...]:
+def specs_for(frame: DataFrame, declared: Mapping[str, Column]) -> tuple[ColumnSpec, ...]:
+    """The columns of a DataFrame; looks at its first rows for lengths that nobody declared.
+
+    Raises:
+        PlanError: a column cannot become a tensor.
+    """
     specs = specs_of(frame.schema.jsonValue(), declared)
     unknown = [spec for spec in specs if spec.needs_length]
     return with_lengths(specs, _lengths(frame, unknown)) if unknown else specs
@@ -189,7 +194,7 @@ def _lengths(frame: DataFrame, specs: Sequence[ColumnSpec]) -> dict[str, int]:
     """Each array column's length in the first row that has one."""
     from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
 
-    arrays = {f"_{place}": _expression(frame, spec) for place, spec in enumerate(specs)}
+    arrays = {f"_{place}": expression(frame, spec) for place, spec in enumerate(specs)}
     sizes = frame.select(*(F.size(array).alias(name) for name, array in arrays.items()))
     known = functools.reduce(lambda a, b: a & b, (F.col(name) >= 0 for name in arrays))
     first = sizes.where(known).head(1)
@@ -226,16 +231,17 @@ def _expressions(frame: DataFrame, specs: Sequence[ColumnSpec]) -> list[Expressi
     ]
 
 
-def _expression(frame: DataFrame, spec: ColumnSpec) -> Expression:
+def expression(frame: DataFrame, spec: ColumnSpec) -> Expression:
+    """The column, or the field of a struct, in a type that Arrow can carry."""
     if spec.is_vector:
-        return _vector(frame, spec.name)
+        return _vector(frame, spec.name, "float32" if spec.dtype == "float32" else "float64")
     return frame[".".join(map(_quoted, spec.path))]
 
 
-def _vector(frame: DataFrame, name: str) -> Expression:
+def _vector(frame: DataFrame, name: str, dtype: str = "float64") -> Expression:
     from pyspark.ml.functions import vector_to_array
 
-    return vector_to_array(frame[_quoted(name)])
+    return vector_to_array(frame[_quoted(name)], dtype)
 
 
 def _quoted(name: str) -> str:

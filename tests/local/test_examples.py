@@ -124,11 +124,27 @@ def test_tfrecord_hdfs_beats_its_baseline() -> None:
     assert error < 0.98 * baseline
 
 
+@pytest.mark.slow
 def test_parameter_server_flights_beats_its_baseline() -> None:
     """On a part of the flights; always saying the share of late ones is the baseline."""
     line = last_line("parameter_server_flights.py", "--rows", "40000", "--epochs", "4")
     loss, baseline = numbers(line)
     assert loss < 0.995 * baseline
+
+
+@pytest.mark.slow
+def test_flights_pipeline_finds_late_flights() -> None:
+    """On a part of the flights, and after saving and loading; a guess has 0.5."""
+    (area,) = numbers(last_line("flights_pipeline.py", "--rows", "15000"))
+    assert area > 0.6
+
+
+@pytest.mark.slow
+def test_mnist_inference_agrees_in_batch_sql_and_stream() -> None:
+    """The same images get the same digits, most of them right."""
+    batch, sql, stream = numbers(last_line("mnist_inference.py"))
+    assert batch == sql == stream
+    assert batch > 0.85
 
 
 def test_every_example_is_tested() -> None:

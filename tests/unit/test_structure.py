@@ -75,6 +75,29 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tfrecord.source": (("errors", "tfrecord"), ("pyspark", "pyarrow")),
     "tfrecord.streaming": (("tfrecord",), ("pyspark", "pyarrow")),
     "tfrecord.filters": (("tfrecord",), ("pyspark", "pyarrow")),
+    "serving": ((), ()),
+    "data.inputs": (("errors", "data.columns", "data.layout", "data.schema"), ()),
+    "data.answers": (("serving",), ("pyarrow", "numpy")),
+    "spark.channel": ((*PURE, "serving"), ()),
+    "spark.servers": ((*PURE, "serving", "spark"), ()),
+    "spark.scoring": ((*PURE, "serving", "spark"), (*SPARK, "numpy")),
+    "worker.serve": (("serving", "worker"), ("tensorflow",)),
+    "worker.program": ((*PURE, "serving", "worker"), TENSORFLOW),
+    "worker.sources": (("errors", "shipping", "keras", "worker"), TENSORFLOW),
+    "ml.converters": ((*PURE, "keras", "launcher"), ("pyspark",)),
+    "ml.params": (("data", "ml"), ("pyspark",)),
+    "ml.training_params": (("launcher", "ml"), ("pyspark",)),
+    "ml.building": (("errors", "keras", "shipping"), ("keras",)),
+    "ml.heads": (("errors", "serving"), ("numpy",)),
+    "ml.models": (("errors", "keras", "worker"), ("keras",)),
+    "ml.asking": ((*PURE, "spark", "worker"), ("pyspark",)),
+    "ml.outputs": (("errors", "serving"), ("pyspark",)),
+    "ml.shipment": (("spark",), ("pyspark",)),
+    "ml.functions": ((*PURE, "serving", "spark", "ml"), ("pyspark", "pyarrow", "tensorflow")),
+    "ml.predict": ((*PURE, "serving", "spark", "worker", "ml"), ("pyspark",)),
+    "ml.persistence": (("errors", "spark"), ("pyspark",)),
+    "ml.model": (("errors", "spark", "ml"), ("pyspark",)),
+    "ml.estimator": ((*PURE, "keras", "launcher", "shipping", "ml"), ("pyspark",)),
     "console": (("", "errors"), ("pyspark", "keras", "numpy", "mlxtend")),
     "": ((*PURE, "decorate", "launcher", "barrier", "result", "worker", "ml"), ()),
     "filesystem": (("errors", "filesystem"), ("fsspec", "tensorflow")),
@@ -219,7 +242,7 @@ def test_no_print_global_or_bare_except(path: Path) -> None:
 def test_only_programs_exit(path: Path) -> None:
     """sys.exit belongs to the command line and to the child's entry point."""
     module = module_name(path)
-    if covers("console", module) or module == "worker.entry":
+    if covers("console", module) or module in {"worker.entry", "worker.serve"}:
         return
     for name, call in calls(tree_of(path)):
         assert name not in {"sys.exit", "exit", "quit"}, where(path, call)

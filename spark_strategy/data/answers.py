@@ -1,0 +1,89 @@
+"""A model server's reply -> Arrow columns; the protocol is in ``serving.py``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from spark_strategy.serving import Output
+
+Array = npt.NDArray[Any]
+
+# As Spark stores a vector (``VectorUDT.sqlType``): this type is a dense one.
+_DENSE: Final = 1
+
+
+def values_in(reply: memoryview, outputs: Sequence[Output], rows: int) -> Iterator[Any]:
+    """Each output's values: an array with the rows first; of strings an Arrow array."""
+    place = 0
+    for output in outputs:
+        count = rows * math.prod(output.shape)
+        if output.dtype == "string":
+            lengths = np.frombuffer(reply, "<i8", count, place)
+            place += lengths.nbytes
+            size = int(lengths.sum())
+            yield _texts(lengths, reply[place : place + size])
+            place += size
+        else:
+            numbers = np.frombuffer(reply, output.dtype, count, place)
+            place += numbers.nbytes
+            yield numbers.reshape(rows, *output.shape)
+
+
+def column(values: Any, shape: tuple[int, ...]) -> pa.Array:
+    """Values as a column: of numbers, of arrays, of arrays of arrays.
+
+    Args:
+        values: as :func:`values_in` gives them.
+        shape: of one row. One value in each, of shape (1,), is a number.
+    """
+    made = values if isinstance(values, pa.Array) else pa.array(values.reshape(-1))
+    for length in reversed(() if shape == (1,) else shape):
+        offsets = np.arange(0, len(made) + 1, length).astype(np.int32)
+        made = pa.ListArray.from_arrays(pa.array(offsets), made)
+    return made
+
+
+def vector(values: Array) -> pa.Array:
+    """Values of shape ``[rows, n]`` as dense Spark ML vectors."""
+    rows = len(values)
+    nothing = pa.ListArray.from_arrays(
+        pa.array(np.zeros(rows + 1, np.int32)), pa.array([], pa.int32())
+    )
+    empty = pa.nulls(rows, pa.list_(pa.int32())) if rows else nothing
+    fields = {
+        "type": pa.array(np.full(rows, _DENSE, np.int8)),
+        "size": pa.nulls(rows, pa.int32()),
+        "indices": empty,
+        "values": column(values.astype(np.float64), values.shape[1:])
+        if values.shape[1:] != (1,)
+        else pa.ListArray.from_arrays(
+            pa.array(np.arange(rows + 1, dtype=np.int32)),
+            pa.array(values.reshape(-1), pa.float64()),
+        ),
+    }
+    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+
+
+def spread(made: pa.Array, good: Array) -> pa.Array:
+    """A column of the good rows as one of all rows, null elsewhere.
+
+    Args:
+        made: one value for each row that is good.
+        good: which rows are.
+    """
+    if good.all():
+        return made
+    places = np.cumsum(good) - 1
+    return made.take(pa.array(places, mask=~good))
+
+
+def _texts(lengths: Array, data: memoryview) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.string(), len(lengths), buffers)

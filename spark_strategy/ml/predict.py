@@ -1,0 +1,138 @@
+"""``predict(model, df, ...)``: scores a DataFrame with a model, one copy of it per executor."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from spark_strategy.data.columns import Column
+from spark_strategy.data.inputs import Features
+from spark_strategy.ml.asking import Ask, Fixed, fitted
+from spark_strategy.ml.functions import function
+from spark_strategy.ml.models import described
+from spark_strategy.ml.outputs import check_vectors, wanted_columns
+from spark_strategy.ml.shipment import Sent
+from spark_strategy.serving import Output
+from spark_strategy.spark.frames import expression
+from spark_strategy.spark.session import own_python
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from spark_strategy.spark.scoring import OnError
+
+_BETWEEN: Final = "_spark_strategy_outputs"
+
+
+def predict(
+    model: Any,
+    df: DataFrame,
+    *,
+    features: Features,
+    output: str | Mapping[str, str] = "prediction",
+    batch_size: int = 1024,
+    on_error: OnError = "raise",
+    columns: Mapping[str, Column] | None = None,
+    vectors: Sequence[str] = (),
+    signature: str | None = None,
+    weights: Any = None,
+    idle_s: float = 300.0,
+    start_timeout_s: float = 300.0,
+    timeout_s: float = 600.0,
+) -> DataFrame:
+    """Append a model's outputs to a DataFrame, batch or streaming, on classic Spark or Connect.
+
+    Each executor (or each of its GPUs) holds the model once, in a process that its tasks share and
+    that stays for later jobs. The rows of a partition are cut into batches in their order, and the
+    results have the bits that ``model.predict`` gives for the same batches on the same hardware.
+
+    Args:
+        model: a Keras model; the path of a ``.keras`` file or of a SavedModel's folder; or a
+            function without arguments that builds a Keras model.
+        df: the rows; all its columns stay.
+        features: as for ``fit``: a column; a list of numeric columns, which become one matrix; or
+            a dictionary of these by the name of the model's input.
+        output: the new column; of a model with several outputs a struct of them. A dictionary
+            gives those outputs that it names a column each.
+        batch_size: rows of a batch; the last one of each partition may be smaller.
+        on_error: "raise" a DataError for a row that is no tensor, such as one with a null, or
+            give it "null" and go on with the other rows of its batch.
+        columns: what a column's type does not say; dtypes and shapes come from the model.
+        vectors: new columns that become Spark ML vectors instead of arrays.
+        signature: of a SavedModel; by default "serving_default".
+        weights: for a function: as ``get_weights`` gives them, or a file for ``load_weights``.
+        idle_s: seconds that the model stays in memory after its last use.
+        start_timeout_s: seconds that loading it may take.
+        timeout_s: seconds that a batch may take.
+
+    Raises:
+        PlanError: an argument makes no sense.
+    """
+    from spark_strategy.spark.scoring import Limits
+
+    source, program = described(model, signature, weights)
+    ask = Ask(
+        features=features,
+        batch_size=batch_size,
+        on_error=on_error,
+        columns=columns or {},
+        limits=Limits(idle_s, start_timeout_s, timeout_s),
+    )
+    return scored(source, program, df, ask, names=output, vectors=vectors)
+
+
+def scored(
+    source: Any,
+    program: Any,
+    df: DataFrame,
+    ask: Ask,
+    *,
+    names: str | Mapping[str, str],
+    vectors: Sequence[str] = (),
+    head: Callable[[tuple[Output, ...]], Any] | None = None,
+    sent: Sent | None = None,
+) -> DataFrame:
+    """``df`` with a model's outputs; the engine of :func:`predict` and of ``KerasModel``.
+
+    Args:
+        source: the model, to send.
+        program: the model, here.
+        df: the rows.
+        ask: how.
+        names: the new column, or those of each output.
+        vectors: new columns that become vectors.
+        head: gives, for the model's outputs, what makes others of them in the tasks, with these
+            as its ``outputs``.
+        sent: where the model was sent before, if that is kept.
+
+    Raises:
+        PlanError: the columns do not fit the model.
+    """
+    from spark_strategy.worker.program import Asked
+
+    specs, pickled = fitted(df, ask, program.inputs)
+    replied = program.outputs(Asked(*pickle.loads(pickled)).element_spec())
+    call = None if head is None else head(replied)
+    outputs = replied if call is None else call.outputs
+    wanted = wanted_columns(df, outputs, names)
+    is_vector = frozenset(name for name, to in wanted.items() if to in vectors)
+    check_vectors(vectors, wanted, outputs)
+    nested = len(outputs) > 1
+    udf = function(
+        df.sparkSession,
+        source,
+        ask,
+        fitting=Fixed(specs, pickled),
+        replied=replied,
+        head=call,
+        vectors=is_vector,
+        sent=sent,
+    )
+    with own_python(df.sparkSession):
+        made = udf(*(expression(df, spec) for spec in specs))
+        if not nested or isinstance(names, str):
+            return df.withColumn(next(iter(wanted.values())), made)
+        whole = df.withColumn(_BETWEEN, made)
+    fields = [whole[_BETWEEN][name].alias(to) for name, to in wanted.items()]
+    return whole.select(*(whole[f"`{name}`"] for name in df.columns), *fields)

@@ -1,0 +1,225 @@
+"""Scores the rows of one partition: Arrow in, the executor's model server, Arrow out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark import SparkFiles, TaskContext
+
+from spark_strategy.data.answers import column, spread, values_in, vector
+from spark_strategy.data.blocks import Block, encode
+from spark_strategy.data.columns import ColumnSpec
+from spark_strategy.errors import DataError
+from spark_strategy.serving import Output, ServerFolder, ServerOrder
+from spark_strategy.spark import gpus
+from spark_strategy.spark.channel import Channel
+from spark_strategy.spark.servers import opened
+
+_log = logging.getLogger(__name__)
+
+OnError = Literal["raise", "null"]
+# Columns for the types that arrive, and what a server must know of them, pickled.
+Fitting = Callable[[Sequence[pa.DataType]], tuple[tuple[ColumnSpec, ...], bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take.
+
+    Attributes:
+        idle_s: seconds that a server waits for its next client.
+        start_timeout_s: seconds until a server must be ready.
+        timeout_s: seconds that the model may take for a batch.
+    """
+
+    idle_s: float = 300.0
+    start_timeout_s: float = 300.0
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What every task is told, inside Spark's serialized task.
+
+    Attributes:
+        key: of the model's content.
+        model: gives the pickled model.
+        fitting: says what the columns become.
+        replied: what the model gives.
+        head: makes the columns' values of the model's; None to take them as they are.
+        outputs: the columns.
+        vectors: those that are Spark ML vectors.
+        nested: whether they are fields of a struct, as several are.
+        batch_size: rows of a batch.
+        on_error: what becomes of a row that is no tensor.
+        cores: of the executor; None for as many as the machine lets it use.
+    """
+
+    key: str
+    model: Callable[[], bytes] = field(repr=False)
+    fitting: Fitting
+    replied: tuple[Output, ...]
+    head: Callable[[list[Any]], list[Any]] | None
+    outputs: tuple[Output, ...]
+    vectors: frozenset[str]
+    nested: bool
+    batch_size: int
+    on_error: OnError
+    limits: Limits
+    cores: int | None
+
+
+def score(scoring: Scoring, batches: Iterator[Any]) -> Iterator[pa.Array]:
+    """The results for the rows of a partition, in order.
+
+    Args:
+        scoring: what to do.
+        batches: of each, an Arrow array for each argument; one alone comes without a tuple.
+
+    Raises:
+        DataError: a row is no tensor, and ``on_error`` is "raise".
+        WorkerError: the model failed, or could not be loaded.
+    """
+    with ExitStack() as held:
+        partition: _Partition | None = None
+        for batch in rebatched(batches, scoring.batch_size):
+            if partition is None:
+                partition = _Partition(scoring, batch.schema.types, held)
+            yield from partition.take(batch)
+        if partition is not None:
+            yield from partition.rest()
+
+
+def rebatched(batches: Iterator[Any], rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of ``rows``; the last one may be smaller."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for arrays in batches:
+        columns = list(arrays) if isinstance(arrays, tuple) else [arrays]
+        batch = pa.RecordBatch.from_arrays(columns, [f"{k}" for k in range(len(columns))])
+        place = 0
+        while place < batch.num_rows:
+            part = batch.slice(place, rows - count)
+            place += part.num_rows
+            count += part.num_rows
+            waiting.append(part)
+            if count == rows:
+                yield _joined(waiting)
+                waiting, count = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(parts) == 1:
+        return parts[0]
+    return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+
+
+class _Partition:
+    """The rows of one partition on their way."""
+
+    def __init__(self, scoring: Scoring, types: Sequence[pa.DataType], held: ExitStack) -> None:
+        self._scoring = scoring
+        specs, program = scoring.fitting(types)
+        self._specs = tuple(replace(spec, path=(f"{k}",)) for k, spec in enumerate(specs))
+        self._channel = held.enter_context(_channel(scoring, program))
+        self._waiting: deque[npt.NDArray[np.bool_]] = deque()
+        self._bad: Counter[str] = Counter()
+
+    def take(self, batch: pa.RecordBatch) -> Iterator[pa.Array]:
+        """Send a batch; results that are due."""
+        block, good = self._encoded(batch)
+        if block is None or self._channel.is_full:
+            yield from self._due(1 if block is not None else 0)
+        if block is not None:
+            self._channel.send(block.nbytes, block.buffers)
+        self._waiting.append(good)
+
+    def rest(self) -> Iterator[pa.Array]:
+        """The results that are left."""
+        yield from self._due(len(self._waiting))
+        if self._bad:
+            counts = ", ".join(f"{name!r}: {count:,}" for name, count in self._bad.items())
+            _log.warning("Rows that got null because of a column: %s", counts)
+
+    def _due(self, count: int) -> Iterator[pa.Array]:
+        """At least ``count`` results of batches that were sent, and those of bad rows before."""
+        while self._waiting and (count > 0 or not self._waiting[0].any()):
+            good = self._waiting.popleft()
+            count -= bool(good.any())
+            yield self._result(good)
+
+    def _encoded(self, batch: pa.RecordBatch) -> tuple[Block | None, npt.NDArray[np.bool_]]:
+        """The good rows as a block, if there are any, and which they are."""
+        rows = np.arange(batch.num_rows)
+        good = np.ones(batch.num_rows, np.bool_)
+        while True:
+            try:
+                return next(encode(batch, self._specs, block_bytes=1 << 62), None), good
+            except DataError as error:
+                if self._scoring.on_error == "raise":
+                    raise
+                bad = list(error.rows)
+                self._bad[error.column or ""] += len(bad)
+                good[rows[bad]] = False
+                rows = np.delete(rows, bad)
+                batch = batch.take(pa.array(np.delete(np.arange(batch.num_rows), bad)))
+
+    def _result(self, good: npt.NDArray[np.bool_]) -> pa.Array:
+        scoring, rows = self._scoring, int(good.sum())
+        if rows:
+            values = list(values_in(self._channel.take(), scoring.replied, rows))
+        else:
+            values = [np.zeros((0, *one.shape), _numpy(one)) for one in scoring.replied]
+        if scoring.head is not None:
+            values = scoring.head(values)
+        made = [
+            spread(
+                vector(one) if output.name in scoring.vectors else column(one, output.shape), good
+            )
+            for output, one in zip(scoring.outputs, values, strict=True)
+        ]
+        if not scoring.nested:
+            return made[0]
+        return pa.StructArray.from_arrays(made, names=[one.name for one in scoring.outputs])
+
+
+def _numpy(output: Output) -> str:
+    return "U1" if output.dtype == "string" else output.dtype
+
+
+def _channel(scoring: Scoring, program: bytes) -> Channel:
+    """A line to the server for this model on this executor, and on this task's GPUs."""
+    free = len(os.sched_getaffinity(0))
+    threads = min(scoring.cores or free, free)
+    context = TaskContext.get()
+    resources = {
+        name: one.addresses for name, one in (context.resources() if context else {}).items()
+    }
+    settings = gpus.environment(gpus.assigned(resources, None))
+    order = ServerOrder(program, scoring.replied, threads, scoring.limits.idle_s)
+    about = repr(
+        (scoring.key, hashlib.sha256(program).hexdigest(), threads, sorted(settings.items()))
+    )
+    name = f"spark_strategy_model-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+    root = Path(SparkFiles.getRootDirectory()).absolute()
+    return opened(
+        ServerFolder(root / name),
+        order,
+        scoring.model,
+        settings=settings,
+        start_timeout_s=scoring.limits.start_timeout_s,
+        timeout_s=scoring.limits.timeout_s,
+    )
