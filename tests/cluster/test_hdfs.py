@@ -80,11 +80,12 @@ def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
             write(f"{hdfs.uri}/data/{kind}/part-{number}{end}", numbers, compression)
     home = f"{hdfs.uri}/user/{getpass.getuser()}"
     write(f"{home}/mine/part-0", range(5))
-    for folder in ("site", "work"):
-        (tmp_path / folder).mkdir()
+    (tmp_path / "site").mkdir()
     site = Site(tmp_path / "site")
     try:
-        program = site.program("on_hdfs", hdfs.uri, HADOOP_CONF_DIR=str(hdfs.conf))
+        # This checkout's library, also where another one is installed.
+        places = {"HADOOP_CONF_DIR": str(hdfs.conf), "PYTHONPATH": str(Path(__file__).parents[2])}
+        program = site.program("on_hdfs", hdfs.uri, **places)
         answer = program.answer(240)
     finally:
         site.close()
