@@ -46,7 +46,8 @@ def test_files_and_directories(hdfs: Hdfs) -> None:
     with gfile.GFile(f"{root}/a/b/x.txt", "w") as file:
         file.write("hello")
         file.flush()
-        assert gfile.GFile(f"{root}/a/b/x.txt").read() == "hello"
+        # The NameNode knows, so Hadoop's clients see it; hdfs-native reads complete files only.
+        assert gfile.stat(f"{root}/a/b/x.txt").length == 5
     with gfile.GFile(f"{root}/a/b/x.txt", "a") as file:
         file.write(" again")
     gfile.copy(f"{root}/a/b/x.txt", f"{root}/a/y.txt")
