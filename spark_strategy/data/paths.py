@@ -26,6 +26,29 @@ class FileRoot:
     home: str = ""
     hadoop: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls, default: str, *, user: str, directory: str, hadoop: Mapping[str, str] | None = None
+    ) -> FileRoot:
+        """The root that a default filesystem gives.
+
+        Args:
+            default: Hadoop's ``fs.defaultFS``.
+            user: whose home relative paths begin at, on a filesystem that is no disk.
+            directory: where they begin on disks: Spark's own begin at the driver's.
+            hadoop: settings of HDFS that the session has.
+        """
+        settings = dict(hadoop or {})
+        if default.startswith(f"{_LOCAL}:"):
+            return cls(home=f"file://{directory}", hadoop=settings)
+        home = f"{default.rstrip('/')}{settings.get('dfs.user.home.dir.prefix', '/user')}/{user}"
+        return cls(default, home, {"fs.defaultFS": default, **settings})
+
+    def url(self, path: str) -> str:
+        """The same as :meth:`resolved`, with its scheme also for a local path."""
+        found = self.resolved(path)
+        return found if _SCHEME.match(found) else f"{_LOCAL}://{found}"
+
     def resolved(self, path: str) -> str:
         """The URI of a path; of a local one, the plain path.
 

@@ -77,11 +77,7 @@ def file_root(spark: SparkSession) -> FileRoot:
         named = ((key.removeprefix(_PREFIX), value) for key, value in context.getConf().getAll())
         settings = {key: value for key, value in named if _HADOOP.match(key)}
         user = str(context.sparkUser())
-    if _is_disk(default):
-        # Spark's own paths begin at the directory of the driver's process.
-        return FileRoot(home=f"file://{os.getcwd()}", hadoop=settings)  # noqa: PTH109 - a URI
-    home = f"{default.rstrip('/')}{settings.get('dfs.user.home.dir.prefix', '/user')}/{user}"
-    return FileRoot(default, home, {"fs.defaultFS": default, **settings})
+    return FileRoot.of(default, user=user, directory=os.getcwd(), hadoop=settings)  # noqa: PTH109 - a URI
 
 
 def _is_disk(uri: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from xml.etree import ElementTree as ET
 
 import fsspec
 
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import PlanError
 
 NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _MODIFIED: Final = ("mtime", "modification_time", "LastModified", "last_modified", "updated")
 
 
@@ -77,8 +76,17 @@ class Place:
         return found
 
 
-def default_filesystem() -> str:
-    """``fs.defaultFS`` of the Hadoop configuration that this process would read."""
+def file_root_here(default: str = "") -> FileRoot:
+    """Where paths without a scheme are, as this process alone knows it.
+
+    Args:
+        default: ``fs.defaultFS``; else that of the Hadoop configuration that is found here.
+    """
+    user = os.environ.get("HADOOP_USER_NAME") or os.environ.get("USER") or "root"
+    return FileRoot.of(default or _default_filesystem(), user=user, directory=str(Path.cwd()))
+
+
+def _default_filesystem() -> str:
     folder = os.environ.get("HADOOP_CONF_DIR")
     if folder is None and "HADOOP_HOME" in os.environ:
         folder = str(Path(os.environ["HADOOP_HOME"], "etc", "hadoop"))
@@ -89,28 +97,6 @@ def default_filesystem() -> str:
             if entry.findtext("name") == "fs.defaultFS":
                 return entry.findtext("value") or "file:///"
     return "file:///"
-
-
-def absolute(path: str, default: str) -> str:
-    """A URL for a path, by Spark's rules.
-
-    Args:
-        path: with a scheme, absolute, or relative: to the home folder on a default filesystem that
-            is no local one, else to the working directory.
-        default: ``fs.defaultFS``.
-    """
-    found = _SCHEME.fullmatch(path)
-    scheme, rest = (found[1], found[2]) if found else ("", path)
-    root = default.rstrip("/") if "://" in default and not default.startswith("file:") else ""
-    if not scheme and root:
-        home = f"/user/{os.environ.get('HADOOP_USER_NAME') or os.environ.get('USER') or 'root'}"
-        return root + (rest if rest.startswith("/") else f"{home}/{rest}")
-    if scheme in ("", "file"):
-        local = rest.removeprefix("//") if scheme else rest
-        return "file://" + str(Path(local).absolute())
-    if rest.startswith("///") and root.startswith(f"{scheme}://"):
-        return root + rest[2:]
-    return path
 
 
 def paths_of(options: Mapping[str, str]) -> list[str]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import PlanError
-from spark_strategy.tfrecord.files import Place, absolute, default_filesystem
+from spark_strategy.tfrecord.files import Place, file_root_here
 from spark_strategy.tfrecord.wire import Message
 
 
@@ -26,6 +27,7 @@ _MESSAGES: Final = {
     "sequenceexample": Message.SEQUENCE,
     "bytearray": Message.RAW,
 }
+_HADOOP: Final = ("hdfs", "viewfs")
 _CODECS: Final = {
     "": False,
     "none": False,
@@ -54,7 +56,7 @@ class Options:
         partition_bytes: ``maxPartitionBytes``: small files are read together up to this.
         checkpoint: ``checkpointLocation`` of a stream that is written.
         pushes_filters: ``filterPushdown``: skip folders that a filter excludes.
-        default: ``defaultFilesystem``: for paths without a scheme.
+        root: where paths without a scheme are: the session's, or ``defaultFilesystem``.
         storage: ``storageOptions``: fsspec's, as JSON.
     """
 
@@ -72,12 +74,14 @@ class Options:
     partition_bytes: int
     checkpoint: str
     pushes_filters: bool
-    default: str
+    root: FileRoot
     storage: Mapping[str, Any] = field(default_factory=dict)
 
     def place(self, path: str) -> Place:
         """A path that a user gave."""
-        return Place(absolute(path, self.default), self.storage)
+        url = self.root.url(path)
+        hadoop = self.root.hadoop if url.partition(":")[0] in _HADOOP else {}
+        return Place(url, {**hadoop, **self.storage})
 
 
 def parse_options(given: Mapping[str, str], **defaults: str) -> Options:
@@ -104,13 +108,20 @@ def parse_options(given: Mapping[str, str], **defaults: str) -> Options:
         partition_bytes=number("maxPartitionBytes", str(32 << 20)) or 1,
         checkpoint=texts.get("checkpointlocation", ""),
         pushes_filters=choose("filterPushdown", "false", {"true": True, "false": False}),
-        default=texts.get("defaultfilesystem") or default_filesystem(),
+        root=_root(texts.get("defaultfilesystem", ""), texts.get("fileroot", "")),
         storage=_storage(texts.get("storageoptions", "{}")),
     )
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _root(default: str, session: str) -> FileRoot:
+    """The session's, unless the user names another default filesystem."""
+    if session and not default:
+        return FileRoot(**json.loads(session))
+    return file_root_here(default)
 
 
 def _storage(text: str) -> Mapping[str, Any]:

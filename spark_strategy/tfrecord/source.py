@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from pyspark.sql.datasource import (
 from pyspark.sql.types import StructType
 
 from spark_strategy.errors import PlanError
+from spark_strategy.spark.capacity import file_root, is_connect
 from spark_strategy.tfrecord.features import features_of
 from spark_strategy.tfrecord.files import File, Place, find_files, paths_of
 from spark_strategy.tfrecord.inference import inferred_fields
@@ -133,23 +135,16 @@ def register_tfrecord(spark: SparkSession) -> None:
     filters where ``spark.sql.python.filterPushdown.enabled`` is on.
     """
     defaults = {"filterPushdown": spark.conf.get(_PUSHDOWN, "false") or "false"}
-    if found := _session_filesystem(spark):
-        defaults["defaultFilesystem"] = found
+    # A Connect client sees only what the settings say; its server's Python looks for the rest.
+    if not is_connect(spark) or spark.conf.get(_DEFAULT, None):
+        defaults["fileRoot"] = json.dumps(asdict(file_root(spark)))
     spark.dataSource.register(
         type("TFRecordDataSource", (TFRecordDataSource,), {"defaults": defaults})
     )
 
 
 _PUSHDOWN: Final = "spark.sql.python.filterPushdown.enabled"
-
-
-def _session_filesystem(spark: SparkSession) -> str | None:
-    """``fs.defaultFS`` of the session; a Connect client sees only what its settings say."""
-    context = getattr(spark, "_jsc", None)
-    if context is not None:
-        return str(context.hadoopConfiguration().get("fs.defaultFS"))
-    found = spark.conf.get("spark.hadoop.fs.defaultFS", None)
-    return None if found is None else str(found)
+_DEFAULT: Final = "spark.hadoop.fs.defaultFS"
 
 
 def _sample(place: Place, files: Sequence[File], options: Options) -> Iterator[tuple[str, Piece]]:

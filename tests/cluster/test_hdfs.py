@@ -114,6 +114,28 @@ def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
     assert len(gfile.GFile(f"{result}/log.csv").read().splitlines()) == 3
 
 
+@pytest.mark.usefixtures("leaves_nothing_here")
+def test_spark_and_tensorflow_share_records_on_it(hdfs: Hdfs, site: Site) -> None:
+    """What Spark writes over other rows it reads back, and so do two workers, each its share."""
+    program = site.program("tfrecord_on_hdfs", hdfs.uri, HADOOP_CONF_DIR=str(hdfs.conf))
+    answer = program.answer(120)
+    rows = [[number, f"ü{number}", [float(number), float(-number)]] for number in range(300)]
+    assert answer["before"] == 7
+    assert answer["schema"] == "struct<id:bigint,name:string,pair:array<float>>"
+    assert answer["back"] == rows
+    assert len(answer["names"]) == 4
+    assert all(name.endswith(".tfrecord.gz") for name in answer["names"])
+    first, second = answer["ranks"]
+    assert first["share"]
+    assert second["share"]
+    assert sorted(first["share"] + second["share"]) == rows
+    assert [first["steps"], second["steps"]] == [5, 5]
+    assert sorted(first["whole"]) == sorted(second["whole"]) == rows
+    folder = f"{hdfs.uri}/user/{getpass.getuser()}/records"
+    names = gfile.listdir(folder)
+    assert sorted(names) == sorted([*answer["names"], "_SUCCESS"])
+
+
 def test_reading_goes_on_when_a_datanode_dies(hdfs: Hdfs) -> None:
     """The other one has every block."""
     path = f"{hdfs.uri}/tests/replicated"

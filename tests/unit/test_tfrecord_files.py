@@ -21,7 +21,7 @@ from spark_strategy.tfrecord.codec import codec
 from spark_strategy.tfrecord.decoding import decode_batch
 from spark_strategy.tfrecord.encoding import encode_batch
 from spark_strategy.tfrecord.features import Feature, features_of
-from spark_strategy.tfrecord.files import Place, absolute, find_files
+from spark_strategy.tfrecord.files import Place, file_root_here, find_files
 from spark_strategy.tfrecord.inference import Survey
 from spark_strategy.tfrecord.options import Mode, parse_options
 from spark_strategy.tfrecord.partitions import folder_of, partition_types
@@ -181,7 +181,7 @@ def test_paths_are_resolved_as_spark_does(
 ) -> None:
     """Against the default filesystem, and its home folder."""
     monkeypatch.setenv("HADOOP_USER_NAME", "me")
-    assert absolute(path, default) == url
+    assert file_root_here(default).url(path) == url
 
 
 def test_folders_give_columns_and_hidden_files_are_left_out(tmp_path: Path) -> None:
