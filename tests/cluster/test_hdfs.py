@@ -107,8 +107,10 @@ def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
     for name in ("last.keras", "epoch-2.keras"):
         model = keras.saving.load_model(f"{result}/{name}")
         assert float(model.get_weights()[0][0, 0]) == pytest.approx(ranks[0]["weight"])
-    served = tf.saved_model.load(f"{result}/saved_model").serve(tf.constant([[1.0]]))
-    np.testing.assert_allclose(served, model(np.array([[1.0]])), rtol=1e-5)
+    served = tf.saved_model.load(f"{result}/saved_model")
+    np.testing.assert_allclose(
+        served.serve(tf.constant([[1.0]])), model(np.array([[1.0]])), rtol=1e-5
+    )
     events = gfile.glob(f"{result}/logs/train/events.*")
     assert len(list(tf.data.TFRecordDataset(events))) > 2
     assert len(gfile.GFile(f"{result}/log.csv").read().splitlines()) == 3

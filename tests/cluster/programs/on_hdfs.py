@@ -47,11 +47,8 @@ def train(folder, result):
         callbacks=[keras.callbacks.BackupAndRestore(f"{result}/backup", delete_checkpoint=False)],
         verbose=0,
     )
-    return {
-        "seen": seen,
-        "weight": float(model.get_weights()[0][0, 0]),
-        "epochs_after": len(ran.epoch),
-    }
+    weight = float(model.get_weights()[0][0, 0])
+    return {"seen": seen, "weight": weight, "epochs_after": len(ran.epoch)}
 
 
 def main(uri):
