@@ -120,7 +120,7 @@ def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
 def test_spark_and_tensorflow_share_records_on_it(hdfs: Hdfs, site: Site) -> None:
     """What Spark writes over other rows it reads back, and so do two workers, each its share."""
     program = site.program("tfrecord_on_hdfs", hdfs.uri, HADOOP_CONF_DIR=str(hdfs.conf))
-    answer = program.answer(120)
+    answer = program.answer(200)
     rows = [[number, f"ü{number}", [float(number), float(-number)]] for number in range(300)]
     assert answer["before"] == 7
     assert answer["schema"] == "struct<id:bigint,name:string,pair:array<float>>"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import DataError, PlanError
 from spark_strategy.tfrecord.codec import codec
 from spark_strategy.tfrecord.decoding import decode_batch
@@ -182,6 +184,18 @@ def test_paths_are_resolved_as_spark_does(
     """Against the default filesystem, and its home folder."""
     monkeypatch.setenv("HADOOP_USER_NAME", "me")
     assert file_root_here(default).url(path) == url
+
+
+def test_the_sessions_root_serves_until_an_option_names_another() -> None:
+    """Its home and its HDFS settings, which other filesystems don't get."""
+    root = FileRoot.of("hdfs://ns", user="ada", directory="/", hadoop={"dfs.nameservices": "ns"})
+    session = {"fileRoot": json.dumps(asdict(root))}
+    place = parse_options({}, **session).place("x")
+    expected = {"fs.defaultFS": "hdfs://ns", "dfs.nameservices": "ns"}
+    assert place == Place("hdfs://ns/user/ada/x", expected)
+    assert parse_options({}, **session).place("file:/x") == Place("file:///x", {})
+    other = parse_options({"defaultFilesystem": "hdfs://other"}, **session)
+    assert other.place("/x") == Place("hdfs://other/x", {"fs.defaultFS": "hdfs://other"})
 
 
 def test_folders_give_columns_and_hidden_files_are_left_out(tmp_path: Path) -> None:
