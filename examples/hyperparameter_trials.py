@@ -28,7 +28,9 @@ def trial(rate: float, units: int, epochs: int) -> float:
     model = keras.Sequential(
         [keras.layers.Dense(units, activation="relu"), keras.layers.Dense(10, "softmax")]
     )
-    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     model.fit(x, y, batch_size=64, epochs=epochs, verbose=0)
     _, accuracy = model.evaluate(x_test, y_test, verbose=0)
     print(f"rate {rate}, {units} units: {accuracy:.3f}")
@@ -56,6 +58,8 @@ def main() -> None:
 
     for index, error in trials.failed.items():
         print(f"{items[index]} failed: {error}")
+    if not trials.succeeded:
+        raise SystemExit("No trial succeeded.")
     best, accuracy = max(trials.succeeded.items(), key=lambda one: one[1])
     print(f"best of {len(items)}: accuracy {accuracy:.3f} with rate {items[best]['rate']}")
 

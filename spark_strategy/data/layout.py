@@ -24,7 +24,7 @@ name, NUL values the values, or the strings' bytes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +61,15 @@ class Part:
 
     key: str
     dtype: str
+
+
+def sections(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where each section of a block begins and ends, from the header's sizes in bytes."""
+    end = INT64_BYTES * (1 + len(sizes))
+    for size in sizes:
+        begin = -(-end // ALIGN_BYTES) * ALIGN_BYTES
+        end = begin + size
+        yield begin, end
 
 
 def counts_key(name: str) -> str:

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.data.inputs import Input
+from spark_strategy.data.layout import sections
 from spark_strategy.errors import PlanError
 from spark_strategy.serving import Output
 from spark_strategy.worker.blocks import decode, element_spec, finish
@@ -162,11 +163,10 @@ class Asked:
             return finish(decode(tf.constant(bytes(block)), self.specs), self.specs)
         # Of numbers alone: what decode() does, without copies of the block.
         header = np.frombuffer(block, "<i8", 1 + len(self.specs))
-        place, columns = header.nbytes, {}
-        for spec, size in zip(self.specs, header[1:].tolist(), strict=True):
-            values = np.frombuffer(block[place : place + size], spec.dtype)
+        columns = {}
+        for spec, (begin, end) in zip(self.specs, sections(header[1:].tolist()), strict=True):
+            values = np.frombuffer(block[begin:end], spec.dtype)
             columns[spec.name] = values.reshape(int(header[0]), *spec.shape)
-            place += size
         return columns
 
 

@@ -128,7 +128,7 @@ def keras3(folder):
     ).history
     found["class_weight"] = [weighted["loss"][0], float((entropy * (1 + 2 * y)).mean())]
     found["executions"] = [int(still.optimizer.iterations.numpy()), weighted["rows"][0]]
-    stop = keras.callbacks.EarlyStopping("loss", patience=1)
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=1e-3, patience=1)
     found["stopped"] = len(
         still.fit(x, y, batch_size=20, epochs=9, callbacks=[stop], verbose=0).history["loss"]
     )
