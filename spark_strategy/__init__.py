@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     )
     from spark_strategy.ml.predict import predict
     from spark_strategy.result import MapResult, RunResult
-    from spark_strategy.worker.context import WorkerContext, get_context
+    from spark_strategy.worker.context import WorkerContext
+    from spark_strategy.worker.current import get_context
     from spark_strategy.worker.resolver import SparkClusterResolver
 
 __all__ = [
@@ -87,7 +88,7 @@ _LATER: Final = {
     "register_udf": "spark_strategy.ml.functions",
     "WorkerContext": "spark_strategy.worker.context",
     "distribute": "spark_strategy.decorate",
-    "get_context": "spark_strategy.worker.context",
+    "get_context": "spark_strategy.worker.current",
     "SparkClusterResolver": "spark_strategy.worker.resolver",
     "join_cluster": "spark_strategy.barrier",
 }

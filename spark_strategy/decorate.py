@@ -12,7 +12,7 @@ from spark_strategy.errors import PlanError
 from spark_strategy.launcher import Fed, Launcher
 from spark_strategy.result import MapResult, RunResult
 from spark_strategy.topology import Topology
-from spark_strategy.worker.context import alone
+from spark_strategy.worker.current import alone
 
 P = ParamSpec("P")
 R = TypeVar("R")

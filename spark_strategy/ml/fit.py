@@ -16,7 +16,7 @@ from spark_strategy.launcher import Fed, Launcher
 from spark_strategy.result import RunResult
 from spark_strategy.spark.frames import TRAIN, VALIDATION, Feeding, feeding, split
 from spark_strategy.topology import is_count
-from spark_strategy.worker.context import get_context
+from spark_strategy.worker.current import get_context
 from spark_strategy.worker.selection import Selection, Selector
 
 if TYPE_CHECKING:

@@ -1,12 +1,10 @@
-"""Who this process is in the run: ``get_context()``."""
+"""Who this process is in the run, and what it can ask for."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import PlanError
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from tensorflow.experimental import dtensor
 
+    from spark_strategy.data.columns import Column
     from spark_strategy.data.shares import FilePart
     from spark_strategy.worker.feed import Feed
     from spark_strategy.worker.feed_of_workers import FeedOfWorkers
@@ -175,6 +174,7 @@ class WorkerContext:
         Raises:
             PlanError: nothing matches, a feature is not there, or a number makes no sense.
         """
+        from spark_strategy.worker.in_step import Batching
         from spark_strategy.worker.pull import Pull
         from spark_strategy.worker.records import Example, Reading
 
@@ -182,9 +182,63 @@ class WorkerContext:
             pattern,
             Example(features, label, weight),
             Reading(compression, shuffle, seed, deterministic),
-            batch_size=batch_size,
+            Batching(batch_size, drop_remainder),
             repeat=repeat,
-            drop_remainder=drop_remainder,
+        )
+
+    def parquet(
+        self,
+        pattern: str | list[str],
+        *,
+        batch_size: int,
+        features: Selector | None = None,
+        label: Selector | None = None,
+        weight: str | None = None,
+        columns: Mapping[str, Column] | None = None,
+        shuffle: int = 0,
+        seed: int | None = None,
+        repeat: bool = False,
+        drop_remainder: bool = False,
+    ) -> tf.data.Dataset:
+        """This rank's share of the rows in Parquet files, as batches.
+
+        Row groups are dealt out by their rows, of which those that would leave a rank with
+        clearly more than its fair share are cut among all. Steps are as for :meth:`dataset`.
+        Only the columns that are asked for are read.
+
+        Args:
+            pattern: as for :meth:`files`. All files have the columns of the first one; folders
+                called ``key=value`` around them add one, as in Spark.
+            batch_size: rows of a step over all replicas, the global batch size.
+            features: as for :meth:`dataset`, and so are label and weight.
+            label: the target.
+            weight: the column with a weight for each row.
+            columns: what the columns' types do not say, as for ``Launcher.on``.
+            shuffle: rows of the window within which they are permuted; row groups are shuffled
+                as well. 0 keeps the order.
+            seed: of the shuffle.
+            repeat: begin again and again, for use with ``steps_per_epoch``.
+            drop_remainder: leave out an epoch's last step if it is smaller.
+
+        Returns:
+            Elements ``x``, ``(x, y)`` or ``(x, y, weight)``, each tensor of shape
+            ``[rows, ...]``.
+
+        Raises:
+            PlanError: nothing matches, a file is no Parquet, a column is not there or cannot
+                become a tensor, or a number makes no sense.
+        """
+        from spark_strategy.worker.in_step import Batching
+        from spark_strategy.worker.pull import Pull
+
+        return Pull(self).parquet(
+            pattern,
+            Selection(features, label, weight),
+            columns or {},
+            Batching(batch_size, drop_remainder),
+            shuffle=shuffle,
+            seed=seed,
+            repeat=repeat,
         )
 
     def save(self, model: Any, path: str) -> None:
@@ -201,62 +255,3 @@ class WorkerContext:
         from spark_strategy import keras
 
         keras.save(model, path, is_chief=self.is_chief, scratch=self.scratch)
-
-
-class _Process:
-    """One process runs one train function at a time: its context is the process's."""
-
-    context: Callable[[], WorkerContext] | None = None
-
-
-_PROCESS: Final = _Process()
-
-
-def get_context() -> WorkerContext:
-    """The context of the train function that is running in this process.
-
-    Raises:
-        PlanError: no train function is running here.
-    """
-    if _PROCESS.context is None:
-        raise PlanError(
-            "get_context() works inside a function that distribute or Launcher runs, and "
-            "none is running in this process."
-        )
-    return _PROCESS.context()
-
-
-@contextmanager
-def entered(context: Callable[[], WorkerContext]) -> Iterator[None]:
-    """Make what ``context`` returns the answer of :func:`get_context`."""
-    previous, _PROCESS.context = _PROCESS.context, context
-    try:
-        yield
-    finally:
-        _PROCESS.context = previous
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """The context of a plain call in this process: rank 0 of 1, TensorFlow's own strategy.
-
-    TensorFlow is imported when the function asks for its context, not before.
-    """
-    with tempfile.TemporaryDirectory(prefix="spark_strategy-") as scratch:
-
-        def context() -> WorkerContext:
-            import tensorflow as tf
-
-            strategy = tf.distribute.get_strategy()
-            return WorkerContext(
-                task=TaskId("worker", 0),
-                rank=0,
-                num_workers=1,
-                is_chief=True,
-                attempt=0,
-                strategy=strategy,
-                scratch=scratch,
-            )
-
-        with entered(context):
-            yield

@@ -172,7 +172,7 @@ def _evaluate(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
     import tensorflow as tf
 
     from spark_strategy.worker import checkpoints
-    from spark_strategy.worker.context import entered
+    from spark_strategy.worker.current import entered
 
     context = _context(folder, order, strategy=tf.distribute.get_strategy())
     with entered(lambda: context):
@@ -204,7 +204,7 @@ def _context(folder: ChildFolder, order: ChildOrder, **rest: Any) -> WorkerConte
 def _call(
     folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any, mesh: Any
 ) -> object:
-    from spark_strategy.worker.context import entered
+    from spark_strategy.worker.current import entered
 
     feed = _feed(folder, order)
     context = _context(folder, order, strategy=strategy, feed=feed, mesh=mesh)

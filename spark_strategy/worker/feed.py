@@ -167,12 +167,16 @@ class Pipeline:
 
     def read(self, path: tf.Tensor, bounds: tf.Tensor) -> Any:
         """One block's rows from ``bounds[0]`` to ``bounds[1]``, as an element or as streams."""
-        columns = blocks.decode(tf.io.read_file(path), self.specs)
+        rows = self.rows(tf.io.read_file(path))
+        return tf.nest.map_structure(lambda values: values[bounds[0] : bounds[1]], rows)
+
+    def rows(self, block: tf.Tensor) -> Any:
+        """A block's rows, as an element or as streams."""
+        columns = blocks.decode(block, self.specs)
         alone = self._wanted(self.resolved.columns_alone)
         streams = {key: columns[key] for key in blocks.carriers(alone)}
         for names in self.resolved.matrices:
             streams[_key(names)] = matrix([columns[name] for name in names])
-        streams = {key: rows[bounds[0] : bounds[1]] for key, rows in streams.items()}
         return streams if self.is_ragged else self.element(streams)
 
     def _wanted(self, names: Collection[str]) -> tuple[ColumnSpec, ...]:
@@ -182,6 +186,18 @@ class Pipeline:
 def _key(names: tuple[str, ...]) -> str:
     """A matrix among the streams: no column has a NUL in its name."""
     return "\0".join(names) + "\0"
+
+
+def shuffled(rows: tf.data.Dataset, window: int, seed: int | None) -> tf.data.Dataset:
+    """The rows of each window in an order of their own, another one in each epoch."""
+    windows = tf.data.Dataset.zip((rows.rebatch(window), seeds(seed).batch(2)))
+    return windows.map(plain(permuted))
+
+
+def seeds(seed: int | None) -> tf.data.Dataset:
+    """Numbers without end, others in each epoch; they repeat with the seed."""
+    first = secrets.randbits(31) if seed is None else seed
+    return tf.data.Dataset.random(first, rerandomize_each_iteration=True)
 
 
 def permuted(window: Any, seed: tf.Tensor) -> Any:

@@ -8,7 +8,6 @@ manifest itself, and the chief waits until every worker has all of its rows.
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from spark_strategy.data.steps import Shard
 from spark_strategy.folder import OWN_SPOOL, ChildFolder
 from spark_strategy.parameter_server import feeds
 from spark_strategy.topology import Topology
-from spark_strategy.worker.feed import Pipeline, check, permuted, plain, specs_of
+from spark_strategy.worker.feed import Pipeline, check, plain, shuffled, specs_of
 from spark_strategy.worker.grants import Waits
 from spark_strategy.worker.selection import Selection
 from spark_strategy.worker.sharded import sharded
@@ -70,7 +69,7 @@ class FeedOfWorkers:
         rows = [shard.rows for shard in self._shards(name)]
         dataset = _blocks(name, shuffled=shuffle > 0, seed=seed).map(plain(_read(pipeline)))
         if shuffle:
-            dataset = _shuffled(dataset, shuffle, seed)
+            dataset = shuffled(dataset, shuffle, seed)
         dataset = dataset.rebatch(batch_size, drop_remainder=drop_remainder)
         if pipeline.is_ragged:
             dataset = dataset.map(plain(pipeline.element))
@@ -114,11 +113,3 @@ def _read(pipeline: Pipeline) -> Any:
         return pipeline.read(path, tf.constant([0, tf.int64.max], tf.int64))
 
     return whole
-
-
-def _shuffled(rows: tf.data.Dataset, window: int, seed: int | None) -> tf.data.Dataset:
-    """The rows of each window in an order of their own, another one in each epoch."""
-    first = secrets.randbits(31) if seed is None else seed
-    seeds = tf.data.Dataset.random(first, rerandomize_each_iteration=True).batch(2)
-    windows = tf.data.Dataset.zip((rows.rebatch(window), seeds))
-    return windows.map(plain(permuted))

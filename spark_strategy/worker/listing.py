@@ -36,16 +36,15 @@ def found(pattern: str | list[str], root: FileRoot) -> list[File]:
     return sorted(files)
 
 
-def agreed(files: list[File], strategy: tf.distribute.Strategy, place: Place) -> list[File]:
-    """The chief's files, on every rank: a file that arrives meanwhile must not divide them."""
+def told(value: Any, strategy: tf.distribute.Strategy, place: Place) -> Any:
+    """What the chief says, on every rank; anything that JSON can hold."""
     import tensorflow as tf
 
-    told = json.dumps([[file.path, file.size] for file in files]).encode()
-    size = int(collective.chiefs_value(strategy, len(told), place))
-    mine = tf.cast(tf.io.decode_raw(told, tf.uint8), tf.float64) if place.is_chief else None
+    said = json.dumps(value).encode()
+    size = int(collective.chiefs_value(strategy, len(said), place))
+    mine = tf.cast(tf.io.decode_raw(said, tf.uint8), tf.float64) if place.is_chief else None
     values = collective.chiefs_value(strategy, tf.zeros([size]) if mine is None else mine, place)
-    text = bytes(tf.cast(values, tf.uint8).numpy().tolist())
-    return [File(path, size) for path, size in json.loads(text)]
+    return json.loads(bytes(tf.cast(values, tf.uint8).numpy().tolist()))
 
 
 def _matching(pattern: str) -> Iterator[File]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from spark_strategy.data.shares import File, FilePart, shares
-from spark_strategy.errors import PlanError
 from spark_strategy.keras import collective
 from spark_strategy.keras.place import Place
-from spark_strategy.topology import is_count
 from spark_strategy.worker import listing, records
+from spark_strategy.worker.feed import Pipeline, check, plain
+from spark_strategy.worker.parquet import Parquet, RowGroup
+from spark_strategy.worker.row_groups import Slice, rows_of
+from spark_strategy.worker.sharded import sharded
 
 if TYPE_CHECKING:
+    from spark_strategy.data.columns import Column
     from spark_strategy.worker.context import WorkerContext
+    from spark_strategy.worker.in_step import Batching
     from spark_strategy.worker.records import Example, Reading
+    from spark_strategy.worker.selection import Selection
 
 
 class Pull:
@@ -39,49 +45,92 @@ class Pull:
         pattern: str | list[str],
         example: Example,
         reading: Reading,
+        batching: Batching,
         *,
-        batch_size: int,
         repeat: bool,
-        drop_remainder: bool,
     ) -> tf.data.Dataset:
         """See ``WorkerContext.tfrecords``."""
-        context, strategy = self._context, self._context.strategy
-        replicas = strategy.num_replicas_in_sync
-        self._check(batch_size, reading.shuffle, max(replicas, context.num_workers))
+        context = self._context
+        self._check(batching, reading.shuffle)
         files = self._found(pattern)
         dealt = self._shares(files)
-        own = reading.records(dealt[context.rank])
-        if context.num_workers > 1 and not self._in_step:
-            share, extra = divmod(batch_size, context.num_workers)
-            batches = own.batch(share + (context.rank < extra), drop_remainder)
-            return records.elements(batches, example, repeat=repeat)
-        counts = records.counted(files, reading, strategy, context.rank, context.num_workers)
-        batches = records.in_step(
-            own,
-            [sum(part.records(counts[part.path]) for part in parts) for parts in dealt],
-            context.rank,
-            batch_size=batch_size,
-            drop_remainder=drop_remainder,
-            replicas=1 if replicas == 1 else len(strategy.extended.worker_devices),
-        )
+
+        def counts() -> dict[str, int]:
+            return records.counted(
+                files, reading, context.strategy, context.rank, context.num_workers
+            )
+
+        batches = self._batches(reading.records(dealt[context.rank]), dealt, counts, batching)
         return records.elements(batches, example, repeat=repeat)
 
+    def parquet(
+        self,
+        pattern: str | list[str],
+        selection: Selection,
+        columns: Mapping[str, Column],
+        batching: Batching,
+        *,
+        shuffle: int,
+        seed: int | None,
+        repeat: bool,
+    ) -> tf.data.Dataset:
+        """See ``WorkerContext.parquet``."""
+        self._check(batching, shuffle)
+        table = Parquet([file.path for file in self._found(pattern)])
+        told = self._agreed(lambda: [(g.path, g.number, g.rows) for g in table.row_groups()])
+        groups = {f"{place:012d}": RowGroup(*group) for place, group in enumerate(told)}
+        wanted = () if selection.features is None else tuple(selection.named())
+        specs = table.specs(wanted, columns, tuple(groups.values()))
+        pipeline = Pipeline(specs, selection.resolved(specs), shuffle)
+        dealt = self._shares([File(key, group.rows) for key, group in groups.items()])
+        own = [Slice.of(groups[part.path], part) for part in dealt[self._context.rank]]
+        rows = rows_of(table, own, pipeline, seed)
+        batches = self._batches(
+            rows, dealt, lambda: {key: group.rows for key, group in groups.items()}, batching
+        )
+        if pipeline.is_ragged:
+            batches = batches.map(plain(pipeline.element))
+        return sharded((batches.repeat() if repeat else batches).prefetch(2))
+
+    def _batches(
+        self,
+        rows: tf.data.Dataset,
+        dealt: Sequence[Sequence[FilePart]],
+        counts: Callable[[], Mapping[str, int]],
+        batching: Batching,
+    ) -> tf.data.Dataset:
+        """This rank's rows, cut; the counts by path are asked for where the ranks go in step."""
+        context = self._context
+        if context.num_workers > 1 and not self._in_step:
+            return batching.alone(rows, context.rank, context.num_workers)
+        known, strategy = counts(), context.strategy
+        return batching.in_step(
+            rows,
+            [sum(part.records(known[part.path]) for part in parts) for parts in dealt],
+            context.rank,
+            # Asked first: the default strategy has one replica and no list of devices.
+            replicas=1
+            if strategy.num_replicas_in_sync == 1
+            else len(strategy.extended.worker_devices),
+        )
+
     def _found(self, pattern: str | list[str]) -> list[File]:
+        root = self._context.file_root
+        told = self._agreed(lambda: [(f.path, f.size) for f in listing.found(pattern, root)])
+        return [File(*file) for file in told]
+
+    def _agreed(self, look: Callable[[], Any]) -> Any:
+        """What the chief sees, on every rank: a file that arrives meanwhile divides nobody."""
         context = self._context
         if not self._in_step:
-            return listing.found(pattern, context.file_root)
-        files = listing.found(pattern, context.file_root) if context.is_chief else []
-        return listing.agreed(files, context.strategy, Place(context.is_chief, context.scratch))
+            return look()
+        seen = look() if context.is_chief else None
+        return listing.told(seen, context.strategy, Place(context.is_chief, context.scratch))
 
     def _shares(self, files: list[File]) -> tuple[tuple[FilePart, ...], ...]:
         return shares(files, self._context.num_workers)
 
-    @staticmethod
-    def _check(batch_size: object, shuffle: object, least: int) -> None:
-        if not is_count(batch_size) or batch_size < least:  # type: ignore[operator] # it is one
-            raise PlanError(
-                f"batch_size is the global batch size, a whole number of at least {least} here (a "
-                f"record for each replica); found {batch_size!r}."
-            )
-        if not is_count(shuffle):
-            raise PlanError(f"shuffle is a window of whole records, 0 for none; found {shuffle!r}.")
+    def _check(self, batching: Batching, shuffle: object) -> None:
+        context = self._context
+        replicas = max(context.strategy.num_replicas_in_sync, context.num_workers)
+        check(batching.batch_size, shuffle, replicas)

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from spark_strategy.data.shares import File, FilePart, shares
-from spark_strategy.data.steps import Shard, settled
 from spark_strategy.errors import PlanError
 from spark_strategy.keras import collective
 from spark_strategy.worker.sharded import sharded
@@ -87,7 +86,7 @@ class Reading:
     deterministic: bool
 
     def records(self, parts: Sequence[FilePart]) -> tf.data.Dataset:
-        """The serialized records of these parts, from several files at once."""
+        """The serialized records of these parts, from several files at once, some at a time."""
         columns = (
             [part.path for part in parts],
             [self.compression_of(part.path) for part in parts],
@@ -96,7 +95,7 @@ class Reading:
         )
         files = tf.data.Dataset.from_tensor_slices(columns)
         if not parts:
-            return files.map(_plain(lambda path, _kind, _part, _parts: path))
+            return files.map(_plain(lambda path, _kind, _part, _parts: path)).batch(_CHUNK)
         if self.shuffle:
             files = files.shuffle(len(parts), seed=self.seed)
         records = files.interleave(
@@ -105,7 +104,8 @@ class Reading:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=self.deterministic,
         )
-        return records.shuffle(self.shuffle, seed=self.seed) if self.shuffle else records
+        shuffled = records.shuffle(self.shuffle, seed=self.seed) if self.shuffle else records
+        return shuffled.batch(_CHUNK)
 
     def compression_of(self, path: str) -> str:
         """What a file is compressed with."""
@@ -129,37 +129,6 @@ def counted(
     return {file.path: int(count) for file, count in zip(files, counts, strict=True)}
 
 
-def in_step(
-    records: tf.data.Dataset,
-    rows: Sequence[int],
-    rank: int,
-    *,
-    batch_size: int,
-    drop_remainder: bool,
-    replicas: int,
-) -> tf.data.Dataset:
-    """A rank's records in the batches of an epoch's steps, empty ones at the end included.
-
-    Args:
-        records: of this rank.
-        rows: records of every rank.
-        rank: this rank.
-        batch_size: of a step over all ranks.
-        drop_remainder: leave out a last step that is smaller.
-        replicas: of this rank; each gets a batch of its own.
-    """
-    shards = [Shard(count, complete=True) for count in rows]
-    runs = settled(shards, batch_size, used=[0] * len(shards), drop_remainder=drop_remainder)
-    cuts = [np.tile(_split(run.sizes[rank], replicas), run.count) for run in runs]
-    sizes = np.concatenate([*cuts, np.zeros(0, np.int64)])
-    full = len(np.trim_zeros(sizes, "b"))
-    # There must be one size; the one added here is never reached.
-    batches = records.batch(_CHUNK).rebatch(np.append(sizes[:full], 1)).take(full)
-    nothing = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string)).repeat(len(sizes) - full)
-    whole = batches.concatenate(nothing)
-    return whole.apply(tf.data.experimental.assert_cardinality(len(sizes)))
-
-
 def elements(batches: tf.data.Dataset, example: Example, *, repeat: bool) -> tf.data.Dataset:
     """Parsed in parallel, marked as this rank's own shard."""
     parsed = batches.map(_plain(example.element), num_parallel_calls=tf.data.AUTOTUNE)
@@ -177,8 +146,3 @@ def _count(path: str, compression: str) -> int:
     zero = np.int64(0)
     add = _plain(lambda sum_, batch: sum_ + tf.shape(batch, tf.int64)[0])
     return int(records.reduce(zero, add).numpy())
-
-
-def _split(rows: int, replicas: int) -> Any:
-    share, extra = divmod(rows, replicas)
-    return np.asarray([share + (place < extra) for place in range(replicas)], np.int64)

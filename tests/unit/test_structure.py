@@ -51,6 +51,12 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data.columns": (("errors", "topology", "data.layout", "data.schema"), ()),
     "data.arrays": (("errors", "data.layout", "data.columns"), ("pyarrow", "numpy")),
     "data.blocks": (("data.arrays", "data.layout", "data.columns"), ("pyarrow", "numpy")),
+    "worker.current": (("errors", "topology", "worker"), ("tensorflow",)),
+    "data.vectors": (("errors",), ("pyarrow", "numpy")),
+    "worker.parquet": (
+        ("errors", "data.columns", "data.vectors"),
+        ("pyspark", "pyarrow", "tensorflow"),
+    ),
     "worker.blocks": (("data.layout", "data.columns"), ("tensorflow",)),
     "shipping": (("errors",), ("cloudpickle",)),
     "attempt": ((*PURE, "spark"), ("pyspark",)),
