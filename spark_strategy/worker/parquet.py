@@ -94,7 +94,7 @@ class Parquet:
         fields = self._fields()
         if wanted:
             fields = [field for field in fields if _is_asked_for(field["name"], wanted)]
-        specs = specs_of({"type": "struct", "fields": fields}, declared)
+        specs = specs_of({"type": "struct", "fields": fields}, declared) if fields else ()
         known = {spec.name for spec in specs}
         if unknown := sorted({*wanted, *declared} - known):
             raise PlanError(

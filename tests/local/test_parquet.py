@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.ml.linalg import Vectors
+from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import SparkSession
+from pyspark.sql.types import StructType
 
 from spark_strategy import Column, Launcher, MultiWorker, get_context
-from spark_strategy.errors import WorkerError
+from spark_strategy.errors import PlanError
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -107,15 +108,12 @@ def elements(folder: str) -> Any:
 def test_what_spark_wrote_is_read_as_spark_feeds_it(spark: SparkSession, tmp_path: Path) -> None:
     """Nulls, timestamps, arrays, vectors, a partition column; a map that nobody asks for."""
     rows = [
-        (k, k or None, f"s{k}", [0.5, k], [1] * k, {"a": 1}, 2013 + k % 2,
+        (k, k or None, f"s{k}", [0.5, float(k)], [1] * k, {"a": 1}, 2013 + k % 2,
          Vectors.dense([1, k]) if k % 3 else Vectors.sparse(2, {1: float(k)}))
         for k in range(6)
     ]  # fmt: skip
     names = "id long, n int, s string, x array<double>, r array<int>, m map<string, int>, year int"
-    kinds = spark.createDataFrame([(Vectors.dense([1.0]),)], ["v"]).schema["v"].dataType
-    from pyspark.sql.types import StructType, _parse_datatype_string
-
-    schema = StructType([*_parse_datatype_string(names).fields]).add("v", kinds)
+    schema = StructType.fromDDL(names).add("v", VectorUDT())
     frame = spark.createDataFrame(rows, schema).selectExpr(
         "*", "timestamp_micros(id * 1000001) as t"
     )
@@ -136,23 +134,31 @@ def test_what_spark_wrote_is_read_as_spark_feeds_it(spark: SparkSession, tmp_pat
     assert found["some"] == [[1] * k for k in order]
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"features": "nope"}, "no column 'nope' .* the files have id, a, b, y, other"),
-        ({"features": "id", "columns": {"zz": Column(fill=0)}}, "no column 'zz'"),
-        ({"batch_size": 0}, "batch_size is the global batch size"),
-    ],
-)
-def test_what_makes_no_sense_is_named(
-    spark: SparkSession, tmp_path: Path, options: dict[str, Any], text: str
-) -> None:
+def refusals(folder: str) -> list[str]:
+    """What is said of requests that make no sense."""
+    found = []
+    for options in (
+        {"features": "nope"},
+        {"features": "id", "columns": {"zz": Column(fill=0)}},
+        {"batch_size": 0},
+    ):
+        with pytest.raises(PlanError) as caught:
+            get_context().parquet(folder, **{"batch_size": 4, **options})
+        found.append(str(caught.value))
+    (Path(folder) / "a.parquet").write_text("no Parquet")
+    with pytest.raises(PlanError) as caught:
+        get_context().parquet(folder, batch_size=4)
+    return [*found, str(caught.value)]
+
+
+def test_what_makes_no_sense_is_named(spark: SparkSession, tmp_path: Path) -> None:
     """With what there is instead."""
     write(tmp_path / "a.parquet", range(10), 10)
-    folder = str(tmp_path)
+    launcher = Launcher(MultiWorker(1), spark=spark, logs=None)
+    column, declared, size, content = launcher.run(refusals, str(tmp_path)).value
 
-    def read() -> None:
-        get_context().parquet(folder, **{"batch_size": 4, **options})
-
-    with pytest.raises(WorkerError, match=text):
-        Launcher(MultiWorker(1), spark=spark, logs=None).run(read)
+    assert "no column 'nope'" in column
+    assert "the files have id, a, b, y, other" in column
+    assert "no column 'zz'" in declared
+    assert "batch_size is the global batch size" in size
+    assert "a.parquet is no Parquet file" in content
