@@ -8,6 +8,7 @@ are held for each open file. Other reads get what they ask for.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -47,6 +48,7 @@ class Reader:
         self._ahead: tuple[int, Call[memoryview]] | None = None
         self._shown = memoryview(b"")
         self._stream: tuple[int, Iterator[bytes]] = (-1, iter(()))
+        self._spare: bytearray | None = None
 
     def fetch(self, offset: int, size: int, show: Callable[[memoryview], int]) -> int:
         """Bring the window to ``offset``.
@@ -65,6 +67,8 @@ class Reader:
             if not len(block):
                 return 0
             count = show(block)
+            if isinstance(self._shown.obj, bytearray):
+                self._spare = self._shown.obj
             self._shown = block
             return count
 
@@ -115,14 +119,21 @@ class Reader:
             # Whoever jumps may jump again: what is not asked for is not sent.
             follows = offset == 0 or size > _RANDOM_BYTES
             stream = self._file.read_range_stream(offset, end - offset if follows else size)
-        chunks, count = [], 0
+        block, count = self._block_of(size), 0
         for chunk in stream:
-            chunks.append(chunk)
-            count += len(chunk)
-            if count >= size:
+            fits = min(size - count, len(chunk))
+            block[count : count + fits] = memoryview(chunk)[:fits]
+            count += fits
+            if count == size:
+                stream = itertools.chain([chunk[fits:]], stream) if fits < len(chunk) else stream
                 break
         self._stream = offset + count, stream
-        return memoryview(b"".join(chunks))
+        return memoryview(block)[:count]
+
+    def _block_of(self, size: int) -> bytearray:
+        """Memory that was in use before, if there is: new pages cost as much as the copy."""
+        spare, self._spare = self._spare, None
+        return spare if spare is not None and len(spare) >= size else bytearray(size)
 
     def _close(self) -> None:
         with self._in_use:
