@@ -93,7 +93,7 @@ def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
     assert answer["default"] == hdfs.uri
     assert answer["relative"] == [f"{home}/mine/part-0"]
     ranks = answer["ranks"]
-    for kind in ("plain", "zipped"):
+    for kind in ("plain", "zipped", "table"):
         own = [rank["seen"][kind] for rank in ranks]
         assert all(own)
         assert sorted(own[0] + own[1]) == [float(x) for x in range(150)]

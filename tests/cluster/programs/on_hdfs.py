@@ -19,6 +19,8 @@ def train(folder, result):
         features = {"x": tf.io.FixedLenFeature([], tf.float32)}
         rows = context.tfrecords(f"{folder}/{kind}", batch_size=20, features=features)
         seen[kind] = [x for batch in rows for x in batch["x"].numpy().tolist()]
+    numbers = context.parquet(f"{folder}/table", features="id", batch_size=20)
+    seen["table"] = [x for batch in numbers for x in batch.numpy().tolist()]
     rows = rows.map(lambda one: (one["x"][:, None] / 100, 3 * one["x"] / 100))
 
     def built():
@@ -57,6 +59,7 @@ def main(uri):
         SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     )
     found = {"default": spark.sparkContext._jsc.hadoopConfiguration().get("fs.defaultFS")}
+    spark.range(150).repartition(3).write.parquet("/data/table")
     values = Launcher(MultiWorker(2), spark=spark).run(train, "/data", f"{uri}/results").values
     found["ranks"] = list(values)
     # As Spark's own: relative to the user's home.
