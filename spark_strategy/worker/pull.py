@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from spark_strategy.data.shares import File, FilePart, shares
+from spark_strategy.errors import PlanError
 from spark_strategy.keras import collective
+from spark_strategy.keras.parameter_server.coordination import workers_of
 from spark_strategy.keras.place import Place
 from spark_strategy.worker import listing, records
 from spark_strategy.worker.feed import Pipeline, check, plain
 from spark_strategy.worker.parquet import Parquet, RowGroup
+from spark_strategy.worker.records_of_workers import of_workers
 from spark_strategy.worker.row_groups import Slice, rows_of
 from spark_strategy.worker.sharded import sharded
 
@@ -53,6 +56,8 @@ class Pull:
         context = self._context
         self._check(batching, reading.shuffle)
         files = self._found(pattern)
+        if workers := workers_of(context.strategy):
+            return of_workers(files, workers, example, reading, batching, repeat=repeat)
         dealt = self._shares(files)
 
         def counts() -> dict[str, int]:
@@ -76,6 +81,12 @@ class Pull:
     ) -> tf.data.Dataset:
         """See ``WorkerContext.parquet``."""
         self._check(batching, shuffle)
+        if workers_of(self._context.strategy):
+            raise PlanError(
+                "A worker of parameter-server training runs no Python, and reading Parquet does. "
+                "Feed the rows from Spark, as in train.on(spark.read.parquet(...)), or write them "
+                "as TFRecords."
+            )
         table = Parquet([file.path for file in self._found(pattern)])
         told = self._agreed(lambda: [(g.path, g.number, g.rows) for g in table.row_groups()])
         groups = {f"{place:012d}": RowGroup(*group) for place, group in enumerate(told)}

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from spark_strategy.data.shares import File, FilePart, shares
 from spark_strategy.errors import PlanError
+from spark_strategy.folder import WORKER_FILE
 from spark_strategy.keras import collective
 from spark_strategy.worker.sharded import sharded
 
@@ -87,20 +88,41 @@ class Reading:
 
     def records(self, parts: Sequence[FilePart]) -> tf.data.Dataset:
         """The serialized records of these parts, from several files at once, some at a time."""
-        columns = (
-            [part.path for part in parts],
-            [self.compression_of(part.path) for part in parts],
-            np.asarray([part.part for part in parts], np.int64),
-            np.asarray([part.parts for part in parts], np.int64),
+        return self._read(tf.data.Dataset.from_tensor_slices(self._columns(parts)), len(parts))
+
+    def records_of_workers(self, dealt: Sequence[Sequence[FilePart]]) -> tf.data.Dataset:
+        """The same on whichever worker of parameter-server training reads it, of its own parts.
+
+        Args:
+            dealt: each worker's parts.
+        """
+        parts = [part for own in dealt for part in own]
+        owners = [worker for worker, own in enumerate(dealt) for _ in own]
+        columns = (*self._columns(parts), tf.constant(owners, tf.int64, [len(owners)]))
+
+        def own(line: tf.Tensor) -> tf.data.Dataset:
+            worker = tf.strings.to_number(line, tf.int64)
+            files = tf.data.Dataset.from_tensor_slices(columns)
+            mine = files.filter(_plain(lambda *file: file[-1] == worker))
+            return self._read(mine.map(_plain(lambda *file: file[:-1])), len(parts))
+
+        return tf.data.TextLineDataset(WORKER_FILE).flat_map(_plain(own))
+
+    def _columns(self, parts: Sequence[FilePart]) -> tuple[tf.Tensor, ...]:
+        kinds = [self.compression_of(part.path) for part in parts]
+        return (
+            tf.constant([part.path for part in parts], tf.string, [len(parts)]),
+            tf.constant(kinds, tf.string, [len(parts)]),
+            tf.constant([part.part for part in parts], tf.int64, [len(parts)]),
+            tf.constant([part.parts for part in parts], tf.int64, [len(parts)]),
         )
-        files = tf.data.Dataset.from_tensor_slices(columns)
-        if not parts:
-            return files.map(_plain(lambda path, _kind, _part, _parts: path)).batch(_CHUNK)
-        if self.shuffle:
-            files = files.shuffle(len(parts), seed=self.seed)
+
+    def _read(self, files: tf.data.Dataset, count: int) -> tf.data.Dataset:
+        if self.shuffle and count:
+            files = files.shuffle(count, seed=self.seed)
         records = files.interleave(
             _plain(_part_of_file),
-            cycle_length=min(_CYCLE, len(parts)),
+            cycle_length=max(1, min(_CYCLE, count)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=self.deterministic,
         )
@@ -123,16 +145,25 @@ def counted(
     for part in shares(files, ranks)[rank]:
         # A file that several ranks share is counted by one of them.
         if part.parts == 1 or places[part.path] % ranks == rank:
-            counts[places[part.path]] = _count(part.path, reading.compression_of(part.path))
+            counts[places[part.path]] = count(part.path, reading.compression_of(part.path))
     if collective.is_multi_worker(strategy):
         counts = collective.sum_over_ranks(strategy, counts).numpy()
     return {file.path: int(count) for file, count in zip(files, counts, strict=True)}
 
 
-def elements(batches: tf.data.Dataset, example: Example, *, repeat: bool) -> tf.data.Dataset:
-    """Parsed in parallel, marked as this rank's own shard."""
+def elements(
+    batches: tf.data.Dataset, example: Example, *, repeat: bool, **known: Any
+) -> tf.data.Dataset:
+    """Parsed in parallel, marked as this rank's own shard.
+
+    Args:
+        batches: of serialized records.
+        example: what they hold.
+        repeat: over and over.
+        known: for the mark.
+    """
     parsed = batches.map(_plain(example.element), num_parallel_calls=tf.data.AUTOTUNE)
-    return sharded((parsed.repeat() if repeat else parsed).prefetch(2))
+    return sharded((parsed.repeat() if repeat else parsed).prefetch(2), **known)
 
 
 def _part_of_file(
@@ -141,7 +172,8 @@ def _part_of_file(
     return tf.data.TFRecordDataset(path, compression, _READ_BYTES).shard(parts, part)
 
 
-def _count(path: str, compression: str) -> int:
+def count(path: str, compression: str) -> int:
+    """Records of a file; reads it."""
     records = tf.data.TFRecordDataset(path, compression, _READ_BYTES).batch(1024)
     zero = np.int64(0)
     add = _plain(lambda sum_, batch: sum_ + tf.shape(batch, tf.int64)[0])

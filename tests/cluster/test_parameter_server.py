@@ -59,6 +59,23 @@ def test_what_fit_is_asked_for(answer: dict[str, Any]) -> None:
     assert found["resumed"] == [[1, 2], 30]
 
 
+def test_workers_read_their_own_share_of_files(answer: dict[str, Any]) -> None:
+    """Each record once where it is evaluated; as many steps as all workers have batches."""
+    losses, steps, rows = answer["keras3"]["files"]
+    assert losses[-1] < losses[0]
+    # 150 records in halves, 37 and 13 whole: 12 batches of one worker and 9 of the other.
+    assert steps == 20 * (12 + 9)
+    assert rows == 200.0
+
+
+def test_a_model_can_be_placed_by_hand(answer: dict[str, Any]) -> None:
+    """A layer on each worker; forward and backward are those of the whole."""
+    first, second, off = answer["loop"]["placed"]
+    assert first.startswith("/job:worker/replica:0/task:0")
+    assert second.startswith("/job:worker/replica:0/task:1")
+    assert off < 1e-9
+
+
 def test_a_large_table_is_split_over_the_servers_and_saved_whole(answer: dict[str, Any]) -> None:
     """Each half on its own server; the model that comes back has one table."""
     table = answer["keras3"]["table"]

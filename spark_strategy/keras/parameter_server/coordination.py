@@ -14,6 +14,11 @@ def is_coordinated(strategy: Any) -> bool:
     return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
+def workers_of(strategy: Any) -> int:
+    """How many workers a coordinator hands this strategy's steps to; 0 where there is none."""
+    return int(strategy._num_workers) if is_coordinated(strategy) else 0
+
+
 def coordinator_of(strategy: Any) -> Any:
     """The strategy's one ClusterCoordinator; TensorFlow keeps a single one for each."""
     import tensorflow as tf

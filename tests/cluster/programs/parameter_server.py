@@ -34,11 +34,33 @@ def loop(steps):
     shards = [part.device for part in getattr(table, "variables", [table])]
     context = get_context()
     return {
+        "placed": placed(),
         "task": str(context.task),
         "callers": context.num_workers,
         "counted": int(counted.numpy()),
         "shards": shards,
     }
+
+
+def placed():
+    """A model cut by hand, a layer on each worker: devices, and how far from the same in NumPy."""
+    import numpy as np
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    x, first, second = (random.normal(size=size) for size in ((5, 4), (4, 3), (3, 2)))
+    one, two = tf.Variable(first), tf.Variable(second)
+    with tf.GradientTape() as tape:
+        with tf.device("/job:worker/task:0"):
+            hidden = tf.linalg.matmul(x, one)
+        with tf.device("/job:worker/task:1"):
+            outputs = tf.linalg.matmul(hidden, two)
+            error = tf.reduce_sum(outputs)
+    got = [error, *tape.gradient(error, (one, two))]
+    ones = np.ones((5, 2))
+    wanted = [(x @ first @ second).sum(), x.T @ ones @ second.T, (x @ first).T @ ones]
+    off = max(np.abs(one - other).max() for one, other in zip(got, wanted, strict=True))
+    return [hidden.device, outputs.device, float(off)]
 
 
 def numbers():
@@ -128,7 +150,7 @@ def keras3(folder):
     ).history
     found["class_weight"] = [weighted["loss"][0], float((entropy * (1 + 2 * y)).mean())]
     found["executions"] = [int(still.optimizer.iterations.numpy()), weighted["rows"][0]]
-    stop = keras.callbacks.EarlyStopping("loss", min_delta=1e-3, patience=1)
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=1.0, patience=1)
     found["stopped"] = len(
         still.fit(x, y, batch_size=20, epochs=9, callbacks=[stop], verbose=0).history["loss"]
     )
@@ -174,8 +196,38 @@ def keras3(folder):
         one.path.split("/")[-1]: [list(one.shape), one.value.device]
         for one in words.layers[0].weights
     }
+    found["files"] = files(f"{folder}/records")
     found["learned"] = float(np.abs(words.predict(ids, verbose=0) - target).mean())
     return found, words
+
+
+def files(folder):
+    """TFRecord files of uneven sizes, trained on and evaluated by the workers."""
+    import keras
+    import tensorflow as tf
+
+    tf.io.gfile.makedirs(folder)
+    x, y = numbers()
+    for part, rows in enumerate((range(150), range(150, 163), range(163, 200))):
+        with tf.io.TFRecordWriter(f"{folder}/part-{part}") as writer:
+            for row in rows:
+                feature = {
+                    "x": tf.train.Feature(float_list=tf.train.FloatList(value=x[row])),
+                    "y": tf.train.Feature(int64_list=tf.train.Int64List(value=[y[row]])),
+                }
+                example = tf.train.Example(features=tf.train.Features(feature=feature))
+                writer.write(example.SerializeToString())
+    features = {
+        "x": tf.io.FixedLenFeature([8], tf.float32),
+        "y": tf.io.FixedLenFeature([], tf.int64),
+    }
+    rows = get_context().tfrecords(
+        folder, features=features, label="y", batch_size=10, shuffle=50, seed=1
+    )
+    model = classifier(keras.optimizers.Adam(0.01))
+    losses = model.fit(rows, epochs=20, verbose=0).history["loss"]
+    steps = int(model.optimizer.iterations.numpy())
+    return [losses, steps, model.evaluate(rows, verbose=0, return_dict=True)["rows"]]
 
 
 def keras2():
