@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +15,6 @@ from spark_strategy.keras.redirect import into_scratch
 def adapt(callbacks: ModuleType, place: Place) -> None:
     """Files of other ranks go to scratch; fit and evaluate start from the same state everywhere."""
     into_scratch(callbacks.CSVLogger, "filename", place)
-    _adapt_csv(callbacks.CSVLogger)
     into_scratch(callbacks.TensorBoard, "log_dir", place)
     into_scratch(callbacks.ModelCheckpoint, "filepath", place)
     _adapt_backup(callbacks.BackupAndRestore, place)
@@ -26,23 +24,6 @@ def adapt(callbacks: ModuleType, place: Place) -> None:
     before(events, "on_test_begin", batch_norm.average)
     if not place.is_chief:
         _silence(callbacks.ProgbarLogger)
-
-
-def _adapt_csv(logger: Any) -> None:
-    """Closes a log on a remote path.
-
-    Keras 3.15 asks its file whether it is closed, which TensorFlow's GFile (2.21) cannot say.
-    """
-    end = logger.on_train_end
-
-    @functools.wraps(end)
-    def on_train_end(self: Any, logs: Any = None) -> None:
-        if self.csv_file is not None and not hasattr(self.csv_file, "closed"):
-            self.csv_file.close()
-            self.csv_file = None
-        end(self, logs)
-
-    logger.on_train_end = on_train_end
 
 
 def _adapt_backup(backup: Any, place: Place) -> None:

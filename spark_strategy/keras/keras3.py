@@ -9,6 +9,7 @@ from spark_strategy.keras.parameter_server.embedding import SPLIT_EMBEDDING
 from spark_strategy.keras.parameter_server.trainer import COORDINATED_FIT
 from spark_strategy.keras.parameter_server.updates import ATOMIC_UPDATES
 from spark_strategy.keras.place import Place
+from spark_strategy.keras.repairs.csv_logger import CSV_LOGGER
 from spark_strategy.keras.repairs.end_of_data import END_OF_DATA
 from spark_strategy.keras.repairs.jit_compile import JIT_COMPILE
 from spark_strategy.keras.repairs.loss_scale import LOSS_SCALE
@@ -32,6 +33,7 @@ REPAIRS = (
     NO_ROWS,
     END_OF_DATA,
     SAVE_ALONE,
+    CSV_LOGGER,
     ATOMIC_UPDATES,
     SPLIT_EMBEDDING,
     COORDINATED_FIT,

@@ -249,9 +249,11 @@ class WorkerContext:
 
         Args:
             model: a Keras 3 or tf_keras model.
-            path: ``*.keras``, ``*.h5``, ``*.weights.h5``, or a folder for a SavedModel. It
-                is written by the chief's host: name a place that outlives the executor.
+            path: ``*.keras``, ``*.h5``, ``*.weights.h5``, or a folder for a SavedModel.
+                Without a scheme it is on the session's default filesystem, as in Spark. The
+                chief's host writes it: name a place that outlives the executor.
         """
         from spark_strategy import keras
 
-        keras.save(model, path, is_chief=self.is_chief, scratch=self.scratch)
+        place = self.file_root.resolved(path)
+        keras.save(model, place, is_chief=self.is_chief, scratch=self.scratch)

@@ -39,7 +39,7 @@ def train(folder, result):
     ]
     model = built()
     model.fit(rows, epochs=2, callbacks=callbacks, verbose=0)
-    context.save(model, f"{result}/last.keras")
+    context.save(model, "/results/last.keras")
     context.save(model, f"{result}/last.weights.h5")
     context.save(model, f"{result}/saved_model")
     restored = built()
