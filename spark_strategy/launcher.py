@@ -138,11 +138,6 @@ class Launcher:
         Raises:
             PlanError: a column cannot become a tensor; it and its type are named.
         """
-        if self.evaluator is not None:
-            raise PlanError(
-                "A run with an evaluator cannot be fed with a DataFrame yet: read files in the "
-                "train function, or train without evaluator=."
-            )
         return Fed(self, feeding(data, self._session, columns=columns, cache=cache or Cache()))
 
     def map(

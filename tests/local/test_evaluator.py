@@ -87,10 +87,17 @@ def test_every_checkpoint_is_evaluated_and_the_run_ends_after_the_last(tmp_path:
     assert written == {1: 1.0, 3: 3.0, 12: 7.0}
 
 
+def train_on_rows(folder: str) -> list[int]:
+    """The same, and the rows that it is fed with."""
+    train(folder)
+    rows = get_context().dataset(batch_size=8, features="id")
+    return sorted(x for batch in rows for x in batch.numpy().tolist())
+
+
 def test_an_evaluator_that_dies_does_not_end_the_training(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its end is told, with what it had evaluated before; training has its value."""
+    """Its end is told, with what it had evaluated before; training has its value, and all rows."""
 
     def evaluate_or_die(path: str) -> dict[str, float]:
         if "02" in path:
@@ -98,11 +105,10 @@ def test_an_evaluator_that_dies_does_not_end_the_training(
         return {"size": Path(path).stat().st_size}
 
     evaluator = Evaluator(evaluate_or_die, str(tmp_path))
-    result = Launcher(MultiWorker(1), evaluator=evaluator, timeout_s=120, logs=None).run(
-        train, str(tmp_path)
-    )
+    launcher = Launcher(MultiWorker(1), evaluator=evaluator, timeout_s=120, logs=None)
+    result = launcher.on(spark.range(30)).run(train_on_rows, str(tmp_path))
 
-    assert result.value == "worker:0"
+    assert result.value == list(range(30))
     assert result.evaluator_problem == "was killed by SIGKILL"
     assert [one.step for one in result.evaluations] == [1]
     assert "The evaluator was killed by SIGKILL; training went on without it" in caplog.text
@@ -123,7 +129,7 @@ def test_a_failed_training_stops_its_evaluator(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_sense_is_refused(spark: SparkSession) -> None:
-    """No function, no folder, no training beside it, rows, or no slot for it."""
+    """No function, no folder, no training beside it, or no slot for it."""
     with pytest.raises(PlanError, match="takes a function of a path"):
         Evaluator("model", "/tmp")  # type: ignore[arg-type]
     with pytest.raises(PlanError, match="checkpoints is a folder's path, found ''"):
@@ -131,8 +137,6 @@ def test_what_makes_no_sense_is_refused(spark: SparkSession) -> None:
     evaluator = Evaluator(evaluate, "/tmp")
     with pytest.raises(PlanError, match=r"Independent\(2\) has none"):
         Launcher(Independent(2), evaluator=evaluator)
-    with pytest.raises(PlanError, match="cannot be fed"):
-        Launcher(MultiWorker(1), evaluator=evaluator).on(spark.range(3))
     with pytest.raises(CapacityError, match=r"MultiWorker\(2\) with an evaluator needs 3 tasks"):
         Launcher(MultiWorker(2), evaluator=evaluator).plan()
 
