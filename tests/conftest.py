@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
@@ -19,7 +20,10 @@ _LEAVE_S = 15.0
 
 
 def pytest_configure() -> None:
-    """Without Java, one line instead of an error per test."""
+    """Without Java, one line instead of an error per test; examples may take their time."""
+    # How long one takes says how busy the machine is. A test's own timeout ends what hangs.
+    settings.register_profile("busy machine", deadline=None)
+    settings.load_profile("busy machine")
     if problem := java_problem():
         pytest.exit(problem, returncode=2)
 

@@ -346,7 +346,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_each_type_comes_out_as_it_went_in(name: str, data: st.DataObject) -> None:
     """Any rows, in a slice of a batch, in any blocks and batches, an empty one among them."""

@@ -113,7 +113,7 @@ def test_crc_is_castagnoli() -> None:
         assert native().masked_crc(bytes(range(size))) == pure.masked_crc(bytes(range(size)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_both_codecs_write_the_same_bytes(data: st.DataObject) -> None:
     """Any kind, depth and number of values, nulls included."""
@@ -125,7 +125,7 @@ def test_both_codecs_write_the_same_bytes(data: st.DataObject) -> None:
         assert bytes(ours) == bytes(pure.encode(context, second, rows=rows, message=message))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(files())
 def test_both_codecs_read_the_same_values(data: bytes) -> None:
     """And no record of a whole file has a problem."""
@@ -134,7 +134,7 @@ def test_both_codecs_read_the_same_values(data: bytes) -> None:
     assert not any(said[-1])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(files(), st.data())
 def test_damaged_messages_are_read_the_same(data: bytes, draw: st.DataObject) -> None:
     """Whatever bytes a record with a right checksum holds, both say the same, and neither fails."""
@@ -153,14 +153,14 @@ def test_damaged_messages_are_read_the_same(data: bytes, draw: st.DataObject) ->
         assert said == decoded(pure, damaged, known_only=known_only)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=60), max_size=4))
 def test_any_bytes_as_messages_are_read_the_same(bodies: list[bytes]) -> None:
     """As above, for bytes that were never a message."""
     assert decoded(native(), framed(bodies)) == decoded(pure, framed(bodies))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=100), files(), st.integers(0, 200))
 def test_any_bytes_as_a_file_are_scanned_the_same(junk: bytes, data: bytes, at: int) -> None:
     """Junk anywhere in a file ends or marks records; nothing beyond its end is read."""

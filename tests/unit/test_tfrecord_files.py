@@ -69,7 +69,7 @@ def framed(bodies: list[bytes]) -> bytes:
     return bytes(encode_batch(batch, features({"x": "binary"}), Message.RAW))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=50), max_size=8), st.integers(1, 200), st.booleans())
 def test_records_are_whole_whatever_the_chunks(
     bodies: list[bytes], chunk: int, compressed: bool
@@ -80,7 +80,7 @@ def test_records_are_whole_whatever_the_chunks(
     assert found == (bodies, None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.binary(max_size=30), max_size=4), st.data(), st.booleans())
 def test_damage_never_gives_a_record_that_was_not_written(
     bodies: list[bytes], data: st.DataObject, compressed: bool
@@ -95,7 +95,7 @@ def test_damage_never_gives_a_record_that_was_not_written(
         assert body in bodies
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_any_bytes_are_read_to_an_end(raw: bytes, chunk: int) -> None:
     """No crash and no hang on bytes that are no TFRecord file."""
@@ -115,14 +115,14 @@ def test_a_length_of_gigabytes_takes_no_memory() -> None:
     tracemalloc.stop()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.binary(max_size=80), max_size=4), st.booleans())
 def test_any_bytes_as_messages_decode_or_say_why(bodies: list[bytes], nested: bool) -> None:
     """Each record is a row or has a reason; arrays are valid; so is what is inferred."""
     check_decoding(framed(bodies), nested=nested)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.booleans())
 def test_damaged_messages_decode_or_say_why(data: st.DataObject, nested: bool) -> None:
     """As above, for Examples with some bytes changed."""
