@@ -44,7 +44,7 @@ def flights(spark: SparkSession, rows: int | None) -> DataFrame:
     date = F.make_date("year", "month", "day")
     return (
         spark.createDataFrame(pa.Table.from_pandas(table, preserve_index=False))
-        .where("NOT isnan(arr_delay)")
+        .where("arr_delay IS NOT NULL")
         .withColumn("weekday", F.weekday(date))
         .withColumn("held_out", F.dayofyear(date) % 5 == 0)
         .withColumn("late", (F.col("arr_delay") > 15).cast("double"))
