@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import site
 import sys
 import sysconfig
 import threading
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from types import CodeType, ModuleType
+from typing import Any, ClassVar, Final
 
 import cloudpickle
 
@@ -20,6 +22,7 @@ from spark_strategy.errors import PlanError
 
 # cloudpickle's registry of modules is the process's; two runs may start at once.
 _REGISTRY: Final = threading.Lock()
+_NO_FILE: Final = "<dynamic-code>"
 
 
 def pickled(
@@ -35,7 +38,7 @@ def pickled(
     """
     with _REGISTRY, _by_value(inspect.getmodule(_innermost(function))):
         try:
-            return bytes(cloudpickle.dumps((function, args, dict(kwargs))))
+            return _dumps((function, args, dict(kwargs)))
         # Pickling runs the objects' own code: anything can come out of it.
         except Exception as error:
             raise PlanError(_explain(function, args, kwargs, error)) from error
@@ -44,7 +47,27 @@ def pickled(
 def by_value(function: Callable[..., Any]) -> bytes:
     """One function as bytes for plain ``pickle.loads``, by value if its module is not installed."""
     with _REGISTRY, _by_value(inspect.getmodule(_innermost(function))):
-        return bytes(cloudpickle.dumps(function))
+        return _dumps(function)
+
+
+def _code(code: CodeType) -> tuple[Any, ...]:
+    make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if one == _NO_FILE else one for one in arguments)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it has no annotations
+    """Keeps the files that functions are from, for tracebacks with the lines of the source.
+
+    cloudpickle leaves them out from 3.1.3 on (cloudpickle#560).
+    """
+
+    dispatch_table: ClassVar[Any] = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
+
+
+def _dumps(value: Any) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file).dump(value)
+    return file.getvalue()
 
 
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
