@@ -65,6 +65,7 @@ def main() -> None:
     """Searches, saves, loads, tests, and prints one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--units", type=int, nargs="+", default=[8, 64], help="widths to try")
     parser.add_argument("--rows", type=int, help="only so many flights, chosen at random")
     args = parser.parse_args()
 
@@ -102,7 +103,7 @@ def main() -> None:
     search = CrossValidator(
         estimator=pipeline,
         estimatorParamMaps=ParamGridBuilder()
-        .addGrid(classifier.buildArg("units"), [8, 64])
+        .addGrid(classifier.buildArg("units"), args.units)
         .build(),
         evaluator=evaluator,
         numFolds=2,

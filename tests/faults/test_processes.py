@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_strategy import Launcher, MultiWorker, get_context
+from spark_strategy import Independent, Launcher, MultiWorker, get_context
 from spark_strategy.errors import (
     CapacityError,
     DeadlineError,
@@ -274,5 +274,7 @@ def test_ctrl_c_cancels_the_job_and_ends_the_children(spark: SparkSession) -> No
 
     with pytest.raises(KeyboardInterrupt):
         Launcher(MultiWorker(1), logs=interrupt, scope=False).run(train)
+    with pytest.raises(KeyboardInterrupt):
+        Launcher(Independent(1), logs=interrupt).map(train, [{}, {}])
 
     assert Launcher(MultiWorker(1), logs=None, scope=False).run(lambda: 5).value == 5

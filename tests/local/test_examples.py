@@ -135,7 +135,7 @@ def test_parameter_server_flights_beats_its_baseline() -> None:
 @pytest.mark.slow
 def test_flights_pipeline_finds_late_flights() -> None:
     """On a part of the flights, and after saving and loading; a guess has 0.5."""
-    (area,) = numbers(last_line("flights_pipeline.py", "--rows", "15000"))
+    (area,) = numbers(last_line("flights_pipeline.py", "--rows", "15000", "--units", "32"))
     assert area > 0.6
 
 
