@@ -6,6 +6,7 @@ import platform
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,11 @@ class Versions:
     def here(cls) -> Versions:
         """This process's."""
         return cls(platform.python_version(), _version("tensorflow"), _version("keras"))
+
+
+def import_path() -> tuple[str, ...]:
+    """The folders that this process imports from, the current one by its name."""
+    return tuple(folder or str(Path.cwd()) for folder in sys.path)
 
 
 def objection(driver: Versions, here: Versions, executable: str = sys.executable) -> str:
