@@ -35,7 +35,7 @@ def objection(driver: Versions, here: Versions, executable: str = sys.executable
     without TensorFlow or Keras (a thin Spark Connect client) has no say about them.
     """
     how = (
-        f"That executor runs {executable}; choose another with spark.pyspark.python or "
+        f"Its Python is {executable}; executors take another from spark.pyspark.python or "
         "PYSPARK_PYTHON, set before the session starts."
     )
     if not here.tensorflow:

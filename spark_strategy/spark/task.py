@@ -1,4 +1,4 @@
-"""The body of one barrier task: rendezvous -> child -> outcome."""
+"""The body of one barrier task, or of the driver's own rank: rendezvous -> child -> outcome."""
 
 from __future__ import annotations
 

@@ -102,6 +102,7 @@ def test_a_chief_on_the_driver_takes_no_slot(on_driver: dict[str, Any]) -> None:
     assert value["task"] == "chief:0"
     assert value["ancestors"][0] == on_driver["driver"]
     assert value["threads"] == "1"
+    assert value["gpus"] == ""
     (slopes, offset) = value["weights"]
     assert slopes == pytest.approx([2.0, -1.0], abs=0.01)
     assert offset == pytest.approx([3.0], abs=0.01)

@@ -29,6 +29,7 @@ def train():
         "weights": [weight.ravel().tolist() for weight in model.get_weights()],
         "ancestors": [own.parent().ppid(), own.ppid()],
         "threads": os.environ["TF_NUM_INTRAOP_THREADS"],
+        "gpus": os.environ["CUDA_VISIBLE_DEVICES"],
     }
 
 
