@@ -113,6 +113,7 @@ if __name__ == "__main__":
         "plan": str(launcher.plan()),
         "driver": os.getpid(),
         "too_large": ended(Launcher(ParameterServer(1)), train),
+        "elsewhere": ended(Launcher(launcher.topology, interface="ib9"), train),
         "refused": ended(launcher, refuse),
         "lost": ended(launcher, lose_a_server),
     }
