@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.cluster import Fence
@@ -18,17 +17,19 @@ from spark_strategy.errors import (
     SparkStrategyError,
 )
 from spark_strategy.outcome import Outcome
-from spark_strategy.parameter_server import feeds
+from spark_strategy.parameter_server import feeds, on_driver, placed
 from spark_strategy.plan import LaunchPlan
 from spark_strategy.spark import capacity, listener, wire
-from spark_strategy.spark.environment import Versions
+from spark_strategy.spark.environment import Versions, import_path
 from spark_strategy.spark.frames import Feeding, spread
 from spark_strategy.spark.stage import Stage
+from spark_strategy.spark.task_order import TaskOrder
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from spark_strategy.spark.listener import OutputListener
+    from spark_strategy.spark.on_driver import RankOnDriver
 
 _log = logging.getLogger(__name__)
 
@@ -99,31 +100,45 @@ class Attempt:
         ports = self._plan.orders.port_range
         output = listener.listen(self._spark, self._secret, show, port_range=ports)
         try:
-            stage = Stage(self._spark, self._order(output), frame=self._frame(), profile=profile)
-            try:
-                stage.start()
-                self._wait(stage, output)
-            except BaseException:
-                _abandon(stage)
-                raise
-            return self._collected(stage, output)
+            with ExitStack() as held:
+                order = self._order(output)
+                chief = self._chief(order, held)
+                order = chief.order if chief else order
+                stage = Stage(self._spark, order, frame=self._frame(), profile=profile)
+                try:
+                    stage.start()
+                    self._wait(stage, output)
+                except BaseException:
+                    _abandon(stage)
+                    raise
+                outcomes = self._collected(stage, output)
+                return (*chief.outcomes(), *outcomes) if chief else outcomes
         finally:
             self.running = False
             if output is not None:
                 output.close(_DRAIN_S)
 
+    def _chief(self, order: TaskOrder, held: ExitStack) -> RankOnDriver | None:
+        """Rank 0, where it runs here."""
+        if not on_driver(self._plan.topology):
+            return None
+        from spark_strategy.spark.on_driver import RankOnDriver
+
+        chief = RankOnDriver(self._spark, order, cpus=self._plan.capacity.task_cpus)
+        held.callback(chief.close)
+        return chief
+
     def _frame(self) -> DataFrame | None:
         if self._feeding is None:
             return None
         topology = self._plan.topology
-        return spread(self._feeding.frame, len(topology.tasks), feeds(topology))
+        tasks = placed(topology)
+        targets = [tasks.index(topology.tasks[rank]) for rank in feeds(topology)]
+        return spread(self._feeding.frame, len(tasks), targets)
 
-    def _order(self, output: OutputListener | None) -> Any:
-        from spark_strategy.spark.task import TaskOrder
-
+    def _order(self, output: OutputListener | None) -> TaskOrder:
         # A Connect server on local[n] is still another machine, for all the client knows.
         local = not capacity.is_connect(self._spark) and capacity.is_local(self._spark.sparkContext)
-        here = [folder or str(Path.cwd()) for folder in sys.path]
         return TaskOrder(
             topology=self._plan.topology,
             orders=self._plan.orders,
@@ -133,7 +148,7 @@ class Attempt:
             driver=Versions.here(),
             submitted=time.time(),
             output_address=output.address if output else "",
-            python_path=tuple(here) if local else (),
+            python_path=import_path() if local else (),
             own_log=not local,
             feed=self._feeding.order if self._feeding else None,
             evaluator=self._evaluator,
@@ -191,7 +206,7 @@ class Attempt:
         return None
 
     def _slots(self) -> str:
-        slots, needed = self._plan.capacity.slots, len(self._plan.topology.tasks)
+        slots, needed = self._plan.capacity.slots, len(placed(self._plan.topology))
         if slots is None:
             return f"Spark Connect does not say whether {needed} slots exist or are free"
         return f"{slots} slots exist but other work holds them"

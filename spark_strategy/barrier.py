@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spark_strategy.cluster import Arrival, Fence
 from spark_strategy.errors import PlanError
+from spark_strategy.parameter_server import on_driver
 from spark_strategy.spark import rendezvous
 from spark_strategy.topology import MultiWorker, Topology
 
@@ -50,11 +51,16 @@ def join_cluster(
         The resolver for this task.
 
     Raises:
-        PlanError: the topology has another number of tasks than the stage.
+        PlanError: the topology has another number of tasks than the stage, or one elsewhere.
         RendezvousError: no port or interface, or a task was missing or of another attempt.
     """
     infos, rank = context.getTaskInfos(), context.partitionId()
     topology = topology or MultiWorker(len(infos))
+    if on_driver(topology):
+        raise PlanError(
+            f"join_cluster joins the tasks of a stage, and the driver is none of them: {topology}. "
+            'Use chief="executor".'
+        )
     if len(topology.tasks) != len(infos):
         raise PlanError(
             f"{topology} has {len(topology.tasks)} tasks, but this barrier stage has {len(infos)}."

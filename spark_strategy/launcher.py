@@ -18,6 +18,7 @@ from spark_strategy.errors import PlanError, SparkStrategyError
 from spark_strategy.evaluator import Evaluator
 from spark_strategy.independent import Calls, checked_items
 from spark_strategy.outcome import Outcome
+from spark_strategy.parameter_server import placed
 from spark_strategy.plan import Communication, LaunchPlan, Orders
 from spark_strategy.result import MapResult, RunResult, map_result_of, result_of
 from spark_strategy.spark import capacity, session
@@ -232,10 +233,10 @@ class Launcher:
         return shipping.pickled(self.evaluator.evaluate, args, kwargs)
 
     def _session(self) -> SparkSession:
-        return self.spark or session.active_or_local(len(self._everyone.tasks))
+        return self.spark or session.active_or_local(len(placed(self._everyone)))
 
     def _plan(self, spark: SparkSession) -> LaunchPlan:
-        at_once = len(self._everyone.tasks) if forms_cluster(self.topology) else 0
+        at_once = len(placed(self._everyone)) if forms_cluster(self.topology) else 0
         found = capacity.read(spark, tasks=at_once)
         return LaunchPlan(self._everyone, self._orders(), found)
 

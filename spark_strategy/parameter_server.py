@@ -5,10 +5,10 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from spark_strategy.errors import PlanError
-from spark_strategy.topology import TaskId, Topology, evaluators, is_count
+from spark_strategy.topology import TaskId, Topology, WithEvaluator, evaluators, is_count
 
 # TensorFlow's names for the roles of parameter-server training.
 CHIEF: Final = "chief"
@@ -17,6 +17,7 @@ PS: Final = "ps"
 
 # As ``tf.distribute.experimental.partitioners``: (shape, dtype) -> shards along each axis.
 Partitioner = Callable[..., Sequence[int]]
+Home = Literal["executor", "driver"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,12 @@ class ParameterServer:
             ``tf.distribute.experimental.partitioners.MinSizePartitioner(max_shards=2)``; None
             keeps each variable whole. It must be picklable.
         restarts: how often one worker's process is started again within a run.
+        chief: where the chief runs: "executor", in a task of its own; or "driver", in a process
+            on the driver's host, which takes no slot. Executors and driver must then reach each
+            other.
 
     Raises:
-        PlanError: a number makes no sense, or the partitioner is not callable.
+        PlanError: a number or place makes no sense, or the partitioner is not callable.
     """
 
     workers: int
@@ -43,6 +47,7 @@ class ParameterServer:
     _: KW_ONLY
     partitioner: Partitioner | None = None
     restarts: int = 10
+    chief: Home = "executor"
 
     def __post_init__(self) -> None:
         for name, least in (("workers", 1), ("servers", 1), ("restarts", 0)):
@@ -52,6 +57,11 @@ class ParameterServer:
                     f"ParameterServer({name}) takes a whole number of at least {least}, "
                     f"found {value!r}."
                 )
+        if self.chief not in get_args(Home):
+            raise PlanError(
+                f"ParameterServer(chief) is one of {', '.join(get_args(Home))}, "
+                f"found {self.chief!r}."
+            )
         if self.partitioner is not None and not callable(self.partitioner):
             raise PlanError(
                 "ParameterServer(partitioner) is a function of a variable's shape and dtype, such "
@@ -72,7 +82,8 @@ class ParameterServer:
         return (TaskId(CHIEF, 0),)
 
     def __str__(self) -> str:
-        return f"ParameterServer({self.workers}, servers={self.servers})"
+        home = "" if self.chief == "executor" else f", chief={self.chief!r}"
+        return f"ParameterServer({self.workers}, servers={self.servers}{home})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Spark's processes read the topology too, and must not import TensorFlow for it.
@@ -81,6 +92,7 @@ class ParameterServer:
             self.servers,
             _packed(self.partitioner),
             self.restarts,
+            self.chief,
         )
 
 
@@ -109,6 +121,17 @@ def serves(topology: Topology, task: TaskId) -> bool:
     return isinstance(topology, ParameterServer) and task not in topology.callers
 
 
+def on_driver(topology: Topology) -> bool:
+    """Whether rank 0 runs on the driver, outside Spark's stage."""
+    training = topology.training if isinstance(topology, WithEvaluator) else topology
+    return isinstance(training, ParameterServer) and training.chief == "driver"
+
+
+def placed(topology: Topology) -> tuple[TaskId, ...]:
+    """The tasks that Spark places, each in a slot of its own, in rank order."""
+    return topology.tasks[1:] if on_driver(topology) else topology.tasks
+
+
 def _packed(partitioner: Partitioner | None) -> Partitioner | None:
     if partitioner is None or isinstance(partitioner, PackedPartitioner):
         return partitioner
@@ -124,6 +147,8 @@ def _packed(partitioner: Partitioner | None) -> Partitioner | None:
 
 
 def _parameter_server(
-    workers: int, servers: int, partitioner: Partitioner | None, restarts: int
+    workers: int, servers: int, partitioner: Partitioner | None, restarts: int, chief: Home
 ) -> ParameterServer:
-    return ParameterServer(workers, servers, partitioner=partitioner, restarts=restarts)
+    return ParameterServer(
+        workers, servers, partitioner=partitioner, restarts=restarts, chief=chief
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
 from spark_strategy.errors import CapacityError, PlanError
+from spark_strategy.parameter_server import on_driver, placed
 from spark_strategy.topology import Topology, forms_cluster, is_count
 
 Communication = Literal["auto", "ring", "nccl"]
@@ -70,6 +71,7 @@ class Capacity:
         task_cpus: ``spark.task.cpus``.
         gpus_per_task: ``spark.task.resource.gpu.amount``; 0 when unset.
         dynamic_allocation: whether executors come and go.
+        connect: whether the driver is a Spark Connect server, and this process only its client.
     """
 
     master: str
@@ -77,6 +79,7 @@ class Capacity:
     task_cpus: int = 1
     gpus_per_task: float = 0.0
     dynamic_allocation: bool = False
+    connect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class LaunchPlan:
     """What Spark can host: one barrier stage, or jobs of one task. Print it for a dry run.
 
     Raises:
+        PlanError: the chief cannot run on this session's driver.
         CapacityError: of a barrier stage: Spark has too few slots, or dynamic allocation is on.
     """
 
@@ -94,7 +98,12 @@ class LaunchPlan:
     def __post_init__(self) -> None:
         if not forms_cluster(self.topology):
             return  # what finds no slot waits for one
-        needed, capacity = len(self.topology.tasks), self.capacity
+        needed, capacity = len(placed(self.topology)), self.capacity
+        if capacity.connect and on_driver(self.topology):
+            raise PlanError(
+                f"{self.topology} runs its chief beside Spark's driver, and a Spark Connect client "
+                'is not the driver. Use chief="executor", or a session of the driver itself.'
+            )
         if capacity.dynamic_allocation:
             raise CapacityError(
                 f"{self.topology} needs all its {needed} tasks at once, and Spark refuses barrier "
@@ -119,7 +128,8 @@ class LaunchPlan:
             "tasks": ", ".join(map(str, self.topology.tasks)),
             "runs the function": ", ".join(map(str, self.topology.callers)),
             "master": self.capacity.master,
-            "slots": f"{upto}{len(self.topology.tasks)} of {slots}",
+            **({"on the driver": self.topology.tasks[0]} if on_driver(self.topology) else {}),
+            "slots": f"{upto}{len(placed(self.topology))} of {slots}",
             "cpus per task": self.capacity.task_cpus,
             "gpus per worker": "as Spark assigns"
             if orders.gpus_per_worker is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +61,11 @@ def read(spark: SparkSession, *, tasks: int) -> Capacity:
     )
 
 
+def driver_host(spark: SparkSession) -> str:
+    """How executors reach this driver; for classic sessions."""
+    return spark.sparkContext.getConf().get("spark.driver.host") or socket.getfqdn()
+
+
 def file_root(spark: SparkSession) -> FileRoot:
     """Where paths without a scheme are.
 
@@ -105,6 +111,7 @@ def _connect(spark: SparkSession) -> Capacity:
         task_cpus=int(setting("spark.task.cpus", "1")),
         gpus_per_task=float(setting("spark.task.resource.gpu.amount", "0")),
         dynamic_allocation=setting("spark.dynamicAllocation.enabled", "false") == "true",
+        connect=True,
     )
 
 

@@ -23,8 +23,12 @@ _STACKS_S: Final = 2.0
 _POLL_S: Final = 0.02
 _SPARE_HEAP_BYTES: Final = 64 << 20
 
-# Spark's own channel secrets and the variables that would make the child a Spark worker.
-_NOT_PASSED_ON: Final = ("PYTHON_WORKER_FACTORY_SECRET", "PYTHON_WORKER_FACTORY_SOCK_PATH")
+# Spark's own channel secrets and the variables that would make the child a Spark worker, or the
+# driver that it is started from.
+_NOT_PASSED_ON: Final = (
+    *("PYTHON_WORKER_FACTORY_SECRET", "PYTHON_WORKER_FACTORY_SOCK_PATH"),
+    *("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"),
+)
 
 
 def environment(
@@ -37,7 +41,7 @@ def environment(
     """The child's environment.
 
     Args:
-        base: the Spark worker's environment.
+        base: the environment of the Spark worker, or of the driver.
         python_path: folders to import from, in order.
         cpus: the task's cpus; thread pools are sized by it unless ``base`` or ``settings``
             say otherwise.

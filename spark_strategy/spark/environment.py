@@ -6,6 +6,7 @@ import platform
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,11 @@ class Versions:
         return cls(platform.python_version(), _version("tensorflow"), _version("keras"))
 
 
+def import_path() -> tuple[str, ...]:
+    """The folders that this process imports from, the current one by its name."""
+    return tuple(folder or str(Path.cwd()) for folder in sys.path)
+
+
 def objection(driver: Versions, here: Versions, executable: str = sys.executable) -> str:
     """Why a rank with ``here`` cannot serve a driver with ``driver``; empty if it can.
 
@@ -29,7 +35,7 @@ def objection(driver: Versions, here: Versions, executable: str = sys.executable
     without TensorFlow or Keras (a thin Spark Connect client) has no say about them.
     """
     how = (
-        f"That executor runs {executable}; choose another with spark.pyspark.python or "
+        f"Its Python is {executable}; executors take another from spark.pyspark.python or "
         "PYSPARK_PYTHON, set before the session starts."
     )
     if not here.tensorflow:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spark_strategy.errors import RendezvousError
-from spark_strategy.spark.capacity import is_connect
+from spark_strategy.spark.capacity import driver_host, is_connect
 from spark_strategy.spark.rendezvous import reserve
 from spark_strategy.spark.wire import Line, Listener
 
@@ -98,8 +97,7 @@ def listen(
     if is_connect(spark):
         _log.warning("Spark Connect: the ranks' output is in the executors' logs only")
         return None
-    host = spark.sparkContext.getConf().get("spark.driver.host") or socket.getfqdn()
     with suppress(OSError, RendezvousError):
-        return OutputListener(host, secret, show, port_range=port_range)
+        return OutputListener(driver_host(spark), secret, show, port_range=port_range)
     _log.warning("No port to listen on: the ranks' output is in the executors' logs only")
     return None

@@ -16,7 +16,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
@@ -24,12 +24,36 @@ from spark_strategy.cluster import Arrival, Cluster, Fence, form
 from spark_strategy.errors import RendezvousError
 from spark_strategy.topology import Topology
 
+if TYPE_CHECKING:
+    from pyspark import BarrierTaskInfo
+    from pyspark.resource import ResourceInformation
+
 
 class AllGather(Protocol):
     """The part of ``BarrierTaskContext`` that a rendezvous needs."""
 
     def allGather(self, message: str = "") -> list[str]:  # noqa: N802 - Spark's name
         """Every task's message, in partition order."""
+        ...
+
+
+class Barrier(AllGather, Protocol):
+    """What a rank asks of Spark, in the words of ``BarrierTaskContext``."""
+
+    def partitionId(self) -> int:  # noqa: N802 - Spark's name
+        """The rank."""
+        ...
+
+    def getTaskInfos(self) -> list[BarrierTaskInfo]:  # noqa: N802 - Spark's name
+        """Where each rank's task runs, in rank order."""
+        ...
+
+    def resources(self) -> dict[str, ResourceInformation]:
+        """What Spark assigned to the task."""
+        ...
+
+    def cpus(self) -> int:
+        """The task's cpus."""
         ...
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import errors
 from spark_strategy.outcome import Outcome, from_record
+from spark_strategy.parameter_server import placed
 from spark_strategy.spark.capacity import is_connect
 from spark_strategy.spark.progress import ConnectProgress, has_started
 from spark_strategy.spark.session import own_python
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-    from spark_strategy.spark.task import TaskOrder
+    from spark_strategy.spark.task_order import TaskOrder
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Stage:
     Args:
         spark: classic or Connect.
         order: what every rank is told.
-        frame: the rows to feed the ranks with, one partition each; None for none.
+        frame: the rows to feed the ranks with, one partition for each task; None for none.
         profile: resource profile for stage-level scheduling; None for the session's.
     """
 
@@ -112,7 +113,7 @@ class Stage:
                 self._spark.removeProgressHandler(self._progress)  # type: ignore[arg-type]
 
     def _collect(self) -> list[dict[str, Any]]:
-        ranks = len(self._order.topology.tasks)
+        tasks = len(placed(self._order.topology))
         if is_connect(self._spark):
             self._spark.addTag(self._tag)
             self._progress = ConnectProgress()
@@ -122,7 +123,7 @@ class Stage:
             self._spark.sparkContext.setLocalProperty(
                 "spark.job.description", f"spark_strategy {self._order.topology}"
             )
-        frame = self._frame or self._spark.range(0, ranks, 1, ranks)
+        frame = self._frame or self._spark.range(0, tasks, 1, tasks)
         with own_python(self._spark):
             mapped = frame.mapInArrow(
                 _body(self._order),

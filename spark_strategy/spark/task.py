@@ -1,4 +1,4 @@
-"""The body of one barrier task: rendezvous -> child -> outcome."""
+"""The body of one barrier task, or of the driver's own rank: rendezvous -> child -> outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +18,7 @@ import pyarrow as pa
 from pyspark import BarrierTaskContext, SparkFiles
 
 from spark_strategy.child_order import ChildOrder
-from spark_strategy.cluster import Arrival, Cluster, Fence
-from spark_strategy.data.feed import FeedOrder
-from spark_strategy.data.paths import FileRoot
+from spark_strategy.cluster import Arrival, Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, SparkStrategyError
 from spark_strategy.folder import ChildFolder
 from spark_strategy.outcome import Failure, Outcome, Reason, to_record
@@ -33,8 +31,11 @@ from spark_strategy.spark.control import Seat, open_hub
 from spark_strategy.spark.environment import Versions, objection
 from spark_strategy.spark.evaluated import evaluated
 from spark_strategy.spark.feeder import Feeder
+from spark_strategy.spark.meeting import StagesTask
 from spark_strategy.spark.output import DriverOutput, Relay
+from spark_strategy.spark.rendezvous import Barrier
 from spark_strategy.spark.supervisor import Seen, Supervisor
+from spark_strategy.spark.task_order import TaskOrder
 from spark_strategy.spark.wire import connect
 from spark_strategy.topology import (
     EVALUATOR,
@@ -52,65 +53,35 @@ _FEED_STOP_S: Final = 5.0
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, for us alone
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOrder:
-    """What the driver sends to every rank, inside Spark's serialized task.
-
-    Attributes:
-        topology: who takes part.
-        orders: options.
-        fence: run and attempt.
-        secret: the run's secret.
-        function: pickled function and arguments.
-        driver: the driver's versions.
-        submitted: when the driver submitted the stage, seconds since the epoch.
-        output_address: ``host:port`` of the driver's output listener; empty for none.
-        python_path: folders of the driver to import from, where it shares a machine.
-        own_log: whether the executor has a log of its own, apart from the driver's console.
-        feed: what the rows that Spark sends become; None where it sends none.
-        evaluator: pickled ``Evaluator``; empty where none evaluates.
-        files: where paths without a scheme are.
-    """
-
-    topology: Topology
-    orders: Orders
-    fence: Fence
-    secret: bytes = field(repr=False)
-    function: bytes = field(repr=False)
-    driver: Versions
-    submitted: float
-    output_address: str
-    python_path: tuple[str, ...]
-    own_log: bool
-    feed: FeedOrder | None = None
-    evaluator: bytes = field(default=b"", repr=False)
-    files: FileRoot = field(default_factory=FileRoot)
-
-
 def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One rank: its outcome as one row."""
-    context: BarrierTaskContext | Alone
+    context: Barrier
     if forms_cluster(order.topology):
         context = BarrierTaskContext.get()
+        if order.hub:
+            context = StagesTask(context, order.hub, order.secret)
     else:
-        context = Alone()
+        context = alone = Alone()
         # Spark itself starts such a task again when it loses the executor.
-        order = replace(order, fence=replace(order.fence, attempt=context.attempt))
-    report, payload = to_record(_Rank(order, context, batches).outcome())
+        order = replace(order, fence=replace(order.fence, attempt=alone.attempt))
+    report, payload = to_record(Rank(order, context, batches).outcome())
     rank = context.partitionId()
     yield pa.RecordBatch.from_pylist(
         [{"rank": rank, "report": report, "payload": payload}], schema=SCHEMA
     )
 
 
-class _Rank:
-    """One rank of one attempt."""
+class Rank:
+    """One rank of one attempt.
+
+    Args:
+        order: what the driver says.
+        barrier: the other ranks.
+        batches: the rows that Spark sends to this one.
+    """
 
     def __init__(
-        self,
-        order: TaskOrder,
-        barrier: BarrierTaskContext | Alone,
-        batches: Iterator[pa.RecordBatch],
+        self, order: TaskOrder, barrier: Barrier, batches: Iterator[pa.RecordBatch]
     ) -> None:
         self._order = order
         self._batches = batches
@@ -157,8 +128,8 @@ class _Rank:
         spark_address = self._barrier.getTaskInfos()[self._rank].address
         host = rendezvous.own_host(spark_address, orders.interface)
         own = held.enter_context(rendezvous.reserve(orders.port_range))
-        control = ""
-        if self._rank == 0:
+        control = order.hub if self._rank == 0 else ""
+        if self._rank == 0 and not control:
             hub = rendezvous.reserve(orders.port_range)
             control = f"{host}:{hub.getsockname()[1]}"
             ranks, apart = len(order.topology.tasks), evaluators(order.topology)

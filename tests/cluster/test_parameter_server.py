@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,13 @@ PS = [f"/job:ps/replica:0/task:{index}/device:CPU:0" for index in range(2)]
 def answer(site: Site) -> dict[str, Any]:
     """What the program saw; chief, two workers and up to two servers in five slots."""
     return site.program("parameter_server", "local[5]").answer(280)
+
+
+@pytest.fixture(scope="module")
+def on_driver(site: Site) -> Iterator[dict[str, Any]]:
+    """What a program saw whose chief is on the driver; worker and server in two slots."""
+    yield site.program("chief_on_driver", "local[2]").answer(220)
+    assert site.left_by_runs() == []
 
 
 def test_a_custom_loop_runs_on_the_chief_alone(answer: dict[str, Any]) -> None:
@@ -103,3 +111,44 @@ def test_fit_on_a_dataframe_only_changes_its_topology(answer: dict[str, Any]) ->
     assert by_servers["rows"][0] == by_servers["rows"][3] == 0
     assert sum(by_servers["rows"]) == 400
     assert abs(by_servers["rows"][1] - by_servers["rows"][2]) <= 7
+
+
+def test_a_chief_on_the_driver_takes_no_slot(on_driver: dict[str, Any]) -> None:
+    """Three ranks in two slots; the chief's guard is the driver's child; rows go to the worker."""
+    value = on_driver["value"]
+    assert value["task"] == "chief:0"
+    assert value["ancestors"][0] == on_driver["driver"]
+    assert value["threads"] == "1"
+    assert value["gpus"] == ""
+    (slopes, offset) = value["weights"]
+    assert slopes == pytest.approx([2.0, -1.0], abs=0.01)
+    assert offset == pytest.approx([3.0], abs=0.01)
+    assert on_driver["ranks"] == 3
+    assert on_driver["rows"] == [0, 400, 0]
+    assert on_driver["said"] == ["chief:0 | trained"]
+    assert "slots              2 of 2" in on_driver["plan"]
+    assert "needs 3 tasks at once but Spark has 2 slots" in on_driver["too_large"]["error"]
+    assert "has no IPv4 address on interface='ib9'" in on_driver["elsewhere"]["error"]
+
+
+def test_a_chief_on_the_driver_fails_as_any_rank(on_driver: dict[str, Any]) -> None:
+    """Its own traceback, and the user's own exception as the cause."""
+    refused = on_driver["refused"]
+    assert refused["first"] == ["chief:0", "raised"]
+    assert refused["from"] == "ValueError('the chief has had enough')"
+    assert "chief:0's own traceback:\n" in refused["error"]
+    assert ", in refuse\n" in refused["error"]
+
+
+def test_a_lost_server_ends_the_chief_on_the_driver(on_driver: dict[str, Any]) -> None:
+    """The server is the cause, and not what the chief noticed of it."""
+    assert on_driver["lost"]["first"] == ["ps:0", "killed"]
+    assert on_driver["lost"]["error"].startswith("ps:0 (rank 2) on ")
+
+
+def test_ctrl_c_ends_the_chief_on_the_driver(on_driver: dict[str, Any]) -> None:
+    """When the call returns, its process is gone; the executors' follow; no port listens."""
+    assert on_driver["interrupted"] == "KeyboardInterrupt"
+    assert on_driver["jobs"] == []
+    assert on_driver["left"] == on_driver["left later"] == []
+    assert on_driver["listening"] == []

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from spark_strategy.errors import CapacityError, PlanError
+from spark_strategy.parameter_server import ParameterServer
 from spark_strategy.plan import Capacity, LaunchPlan, Orders
 from spark_strategy.topology import MultiWorker
 
@@ -25,6 +26,19 @@ def test_dynamic_allocation_is_refused_with_the_setting_to_change() -> None:
     """Spark would refuse the stage itself, later and less clearly."""
     with pytest.raises(CapacityError, match=r"spark\.dynamicAllocation\.enabled=false"):
         LaunchPlan(MultiWorker(2), Orders(), Capacity("yarn", slots=8, dynamic_allocation=True))
+
+
+def test_a_chief_on_the_driver_needs_no_slot_and_a_driver_here() -> None:
+    """One slot less; Spark Connect's client is not the driver."""
+    topology = ParameterServer(2, chief="driver")
+
+    plan = str(LaunchPlan(topology, Orders(), Capacity("spark://h:7077", slots=3)))
+    assert "on the driver      chief:0" in plan
+    assert "slots              3 of 3" in plan
+    with pytest.raises(CapacityError, match="needs 3 tasks at once but Spark has 2 slots"):
+        LaunchPlan(topology, Orders(), Capacity("spark://h:7077", slots=2))
+    with pytest.raises(PlanError, match=r'Connect client is not the driver. Use chief="executor"'):
+        LaunchPlan(topology, Orders(), Capacity("sc://", slots=None, connect=True))
 
 
 def test_unknown_slots_do_not_stop_a_plan() -> None:

@@ -6,11 +6,14 @@ import socket
 import threading
 
 import pytest
+from pyspark import BarrierTaskInfo
 
+from spark_strategy.barrier import join_cluster
 from spark_strategy.cluster import Arrival, Fence
-from spark_strategy.errors import RendezvousError
+from spark_strategy.errors import PlanError, RendezvousError
+from spark_strategy.parameter_server import ParameterServer
 from spark_strategy.spark.rendezvous import gather, own_host, reserve
-from spark_strategy.topology import MultiWorker
+from spark_strategy.topology import MultiWorker, Topology
 
 FENCE = Fence("run", 0)
 
@@ -116,3 +119,31 @@ def test_a_task_that_never_comes_ends_the_wait() -> None:
     with pytest.raises(RendezvousError, match=r"waited 0\.1 s for the other ranks"):
         gather(Stuck(), MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1"), timeout_s=0.1)
     never.set()
+
+
+class StageOfTwo:
+    """The context of a barrier stage of two tasks."""
+
+    def getTaskInfos(self) -> list[BarrierTaskInfo]:  # noqa: N802 - Spark's name
+        """Where they run."""
+        return [BarrierTaskInfo("h:1"), BarrierTaskInfo("h:2")]
+
+    def partitionId(self) -> int:  # noqa: N802 - Spark's name
+        """The first."""
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("topology", "text"),
+    [
+        (MultiWorker(3), "has 3 tasks, but this barrier stage has 2"),
+        (ParameterServer(1, chief="driver"), 'the driver is none of them: .* chief="executor"'),
+    ],
+)
+def test_a_stage_of_ones_own_is_all_the_tasks_there_are(topology: Topology, text: str) -> None:
+    """Refused before anybody is waited for."""
+    with (
+        pytest.raises(PlanError, match=text),
+        join_cluster(StageOfTwo(), topology),  # type: ignore[arg-type]
+    ):
+        pytest.fail("joined")

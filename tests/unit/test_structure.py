@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "parameter_server": (("errors", "topology"), ()),
     "cluster": (("errors", "topology"), ()),
     "outcome": (("errors", "topology", "data.feed"), ()),
-    "plan": (("errors", "topology"), ()),
+    "plan": (("errors", "topology", "parameter_server"), ()),
     "evaluator": (("errors",), ()),
     "child_order": (("errors", "topology", "parameter_server", "cluster", "plan", "data"), ()),
     "folder": (

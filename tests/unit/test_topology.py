@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from spark_strategy.errors import PlanError
-from spark_strategy.parameter_server import PackedPartitioner, ParameterServer, feeds, serves
+from spark_strategy.parameter_server import (
+    PackedPartitioner,
+    ParameterServer,
+    feeds,
+    on_driver,
+    placed,
+    serves,
+)
 from spark_strategy.topology import (
     Independent,
     MultiWorker,
@@ -93,6 +100,23 @@ def test_parameter_servers_have_three_roles() -> None:
     assert not any(serves(MultiWorker(2), task) for task in MultiWorker(2).tasks)
 
 
+def test_a_chief_on_the_driver_has_no_place_in_the_stage() -> None:
+    """The ranks are the same, with one task less; an evaluator beside them changes nothing."""
+    topology = ParameterServer(2, chief="driver")
+
+    assert topology.tasks == ParameterServer(2).tasks
+    assert str(topology) == "ParameterServer(2, servers=1, chief='driver')"
+    assert pickle.loads(pickle.dumps(topology)) == topology != ParameterServer(2)
+    for whole in (topology, WithEvaluator(topology)):
+        assert on_driver(whole)
+        assert placed(whole) == whole.tasks[1:]
+    for whole in (ParameterServer(2), WithEvaluator(ParameterServer(2)), MultiWorker(2)):
+        assert not on_driver(whole)
+        assert placed(whole) == whole.tasks
+    with pytest.raises(TypeError, match="positional"):
+        ParameterServer(1, 1, "driver")  # type: ignore[misc]
+
+
 def test_a_partitioner_travels_packed() -> None:
     """Whoever reads the topology on the way does not unpickle the partitioner."""
     arrived = pickle.loads(pickle.dumps(ParameterServer(1, partitioner=halves, restarts=3)))
@@ -111,6 +135,8 @@ def test_a_partitioner_travels_packed() -> None:
         ({"workers": 0}, "workers) takes a whole number of at least 1, found 0"),
         ({"workers": 1, "servers": 0}, "servers) takes a whole number of at least 1, found 0"),
         ({"workers": 1, "restarts": -1}, "restarts) takes a whole number of at least 0, found -1"),
+        ({"workers": 1, "chief": "here"}, "chief) is one of executor, driver, found 'here'"),
+        ({"workers": 1, "chief": None}, "chief) is one of executor, driver, found None"),
         ({"workers": 1, "partitioner": 2}, "partitioner) is a function of a variable's shape"),
     ],
 )

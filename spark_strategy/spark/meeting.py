@@ -1,0 +1,175 @@
+"""How a rank on the driver and the tasks of a stage find each other: both ends of it.
+
+The theory. Spark's barrier joins the tasks of a stage, and the driver is none of them. So the
+driver listens before the stage is submitted, and its address travels in the order. Each task
+connects and says what it brings, meets the other tasks at Spark's barrier, and is then told over
+its line what the driver's rank brings. A task that cannot reach the driver says so at the barrier:
+nobody waits for it. Whoever still waits when the driver hangs up is told that it did.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pyspark import BarrierTaskInfo
+
+from spark_strategy.cluster import Arrival
+from spark_strategy.errors import RendezvousError
+from spark_strategy.spark.wire import connect
+
+if TYPE_CHECKING:
+    from pyspark.resource import ResourceInformation
+
+    from spark_strategy.spark.rendezvous import Barrier
+    from spark_strategy.spark.wire import Line
+
+# What a task introduces itself by here; at the hub, which has the same address, by its rank alone.
+COMES: Final = "comes "
+_CONNECT_S: Final = 10.0
+
+
+class Meeting:
+    """The driver's end.
+
+    Args:
+        tasks: how many are expected.
+    """
+
+    def __init__(self, tasks: int) -> None:
+        self._tasks = tasks
+        self._messages: dict[int, str] = {}
+        self._own: str | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def serve(self, rank: int, line: Line) -> None:
+        """One task's line, in a thread of its own."""
+        text = next(iter(line), None)
+        with self._changed:
+            if text is not None:
+                self._messages[rank] = text.decode()
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or self._own is not None)
+            own = self._own
+        if own is not None:
+            with suppress(OSError):  # a task that is gone; Spark ends the others
+                line.send(own.encode())
+
+    def gather(self, message: str) -> list[str]:
+        """Bring ``message``, and learn every task's, in rank order after it.
+
+        Raises:
+            RendezvousError: the meeting was closed before all had come.
+        """
+        with self._changed:
+            self._own = message
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or len(self._messages) == self._tasks)
+            if len(self._messages) < self._tasks:
+                raise RendezvousError(
+                    f"only {len(self._messages)} of {self._tasks} tasks had reached the driver "
+                    "when the stage ended."
+                )
+            return [message, *(text for _, text in sorted(self._messages.items()))]
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class DriversTask:
+    """Rank 0 on the driver, in the words of ``BarrierTaskContext``.
+
+    Args:
+        meeting: where the tasks come to.
+        address: ``host:port`` of the driver; the port is not looked at.
+        cpus: what one task of the session has.
+    """
+
+    def __init__(self, meeting: Meeting, address: str, cpus: int) -> None:
+        self._meeting = meeting
+        self._address = address
+        self._cpus = cpus
+
+    def partitionId(self) -> int:  # noqa: N802 - Spark's name
+        """The rank: 0."""
+        return 0
+
+    def getTaskInfos(self) -> list[BarrierTaskInfo]:  # noqa: N802 - Spark's name
+        """Itself."""
+        return [BarrierTaskInfo(self._address)]
+
+    def allGather(self, message: str = "") -> list[str]:  # noqa: N802 - Spark's name
+        """Every rank's message, in rank order."""
+        return self._meeting.gather(message)
+
+    def resources(self) -> dict[str, ResourceInformation]:
+        """Nothing: Spark assigns resources to tasks."""
+        return {}
+
+    def cpus(self) -> int:
+        """As a task."""
+        return self._cpus
+
+
+class StagesTask:
+    """A task of the stage, in the words of ``BarrierTaskContext``, with the driver as rank 0.
+
+    Args:
+        context: Spark's own.
+        address: ``host:port`` where the driver listens.
+        secret: the run's secret.
+    """
+
+    def __init__(self, context: Barrier, address: str, secret: bytes) -> None:
+        self._context = context
+        self._address = address
+        self._secret = secret
+
+    def partitionId(self) -> int:  # noqa: N802 - Spark's name
+        """The rank."""
+        return self._context.partitionId() + 1
+
+    def getTaskInfos(self) -> list[BarrierTaskInfo]:  # noqa: N802 - Spark's name
+        """Every rank's, the driver's first."""
+        return [BarrierTaskInfo(self._address), *self._context.getTaskInfos()]
+
+    def allGather(self, message: str = "") -> list[str]:  # noqa: N802 - Spark's name
+        """Every rank's message, in rank order.
+
+        Raises:
+            RendezvousError: the driver cannot be reached, or has hung up.
+        """
+        who = f"{COMES}{self.partitionId()}"
+        try:
+            line = connect(self._address, self._secret, who, timeout_s=_CONNECT_S)
+        except RendezvousError as error:
+            refusal = replace(Arrival.from_json(message), refusal=str(error))
+            self._context.allGather(refusal.to_json())
+            raise RendezvousError(
+                f'{error}. With chief="driver" every executor must reach the driver; see '
+                "spark.driver.host, port_range= and interface=."
+            ) from error
+        with suppress(OSError):  # read as the end of the line below
+            line.send(message.encode())
+        try:
+            messages = self._context.allGather(message)
+            drivers = next(iter(line), None)
+        finally:
+            line.close()
+        if drivers is None:
+            raise RendezvousError("the driver hung up before all ranks had met")
+        return [drivers.decode(), *messages]
+
+    def resources(self) -> dict[str, ResourceInformation]:
+        """What Spark assigned to the task."""
+        return self._context.resources()
+
+    def cpus(self) -> int:
+        """The task's cpus."""
+        return self._context.cpus()

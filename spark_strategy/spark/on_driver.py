@@ -1,0 +1,124 @@
+"""Rank 0 on the driver: what its task would do, in a thread.
+
+The theory. A rank needs a barrier to meet the others at, rows (the chief has none), and a process
+below it; ``task.Rank`` does the rest and does not care where it runs. So the driver's rank is that
+same code, and what is special about it is when it begins and ends. It begins when the first task
+comes, as a task of the stage would: not while the stage waits for slots, which no deadline of a
+rank counts. It ends with the hub, which the driver keeps on the port where the tasks come to:
+closing the one listener ends the rank in whatever state it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from spark_strategy.spark.capacity import driver_host
+from spark_strategy.spark.control import Hub
+from spark_strategy.spark.environment import import_path
+from spark_strategy.spark.meeting import COMES, DriversTask, Meeting
+from spark_strategy.spark.rendezvous import own_host, reserve
+from spark_strategy.spark.stage import inheriting
+from spark_strategy.spark.task import Rank
+from spark_strategy.spark.wire import Line, Listener
+from spark_strategy.topology import evaluators
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from spark_strategy.outcome import Outcome
+    from spark_strategy.spark.task_order import TaskOrder
+
+_log = logging.getLogger(__name__)
+
+# From the end of the stage to the end of this rank, which has heard the same verdict.
+_SAME_END_S: Final = 2.0
+# A child that leaves, its tree, its output.
+_END_S: Final = 30.0
+
+
+class RankOnDriver:
+    """Rank 0 of one attempt.
+
+    Args:
+        spark: a classic session.
+        order: what every rank is told.
+        cpus: what one task of the session has.
+
+    Attributes:
+        order: the same, with where the tasks find this rank.
+
+    Raises:
+        RendezvousError: the driver has no free port, or is not on the interface.
+    """
+
+    def __init__(self, spark: SparkSession, order: TaskOrder, *, cpus: int) -> None:
+        ranks = len(order.topology.tasks)
+        address = f"{driver_host(spark)}:0"
+        host = own_host(address, order.orders.interface)
+        self._meeting = Meeting(ranks - 1)
+        self._hub = Hub(ranks, evaluators(order.topology))
+        self._barrier = DriversTask(self._meeting, address, cpus)
+        self._outcome: Outcome | None = None
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=inheriting(spark, self._run), daemon=True)
+        self._listener = Listener(reserve(order.orders.port_range), order.secret, self._serve)
+        self.order = replace(order, hub=f"{host}:{self._listener.port}")
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """How the rank ended, of a stage that has ended; empty if no task ever came.
+
+        Raises:
+            Exception: what went wrong here and is nobody's outcome.
+        """
+        self._join(_SAME_END_S)
+        self.close()
+        if self._error is not None:
+            raise self._error
+        return () if self._outcome is None else (self._outcome,)
+
+    def close(self) -> None:
+        """End the rank, and all others with it. Safe to call again."""
+        with self._lock:
+            self._closed = True
+        self._hang_up()
+        self._join(_END_S)
+        if self._thread.is_alive():
+            _log.warning("The chief had not ended after %g s and is left behind", _END_S)
+
+    def _serve(self, who: str, line: Line) -> None:
+        if not who.startswith(COMES):
+            self._hub.serve(who, line)
+            return
+        with self._lock:
+            if not self._closed and self._thread.ident is None:
+                self._thread.start()
+        self._meeting.serve(int(who.removeprefix(COMES)), line)
+
+    def _run(self) -> None:
+        order = replace(
+            self.order,
+            # A chief computes nothing, and must not take the memory of the workers' GPUs.
+            orders=replace(self.order.orders, gpus_per_worker=0),
+            python_path=import_path(),
+            own_log=False,
+        )
+        try:
+            self._outcome = Rank(order, self._barrier, iter(())).outcome()
+        # Whatever it is, it is raised in the caller's thread.
+        except Exception as error:  # noqa: BLE001
+            self._error = error
+        finally:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._meeting.close()
+        self._listener.close()
+
+    def _join(self, timeout_s: float) -> None:
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
