@@ -26,7 +26,7 @@ from spark_strategy.evaluator import Evaluator
 from spark_strategy.folder import ChildFolder
 from spark_strategy.parameter_server import ParameterServer, serves
 from spark_strategy.topology import EVALUATOR, ModelParallel, forms_cluster
-from spark_strategy.worker import postmortem
+from spark_strategy.worker import imports, postmortem
 
 if TYPE_CHECKING:
     from spark_strategy.worker.context import WorkerContext
@@ -91,7 +91,7 @@ def _leave() -> None:
 def _serve(folder: ChildFolder, order: ChildOrder) -> Any:
     """A worker or parameter server that serves; to be kept for as long as it must."""
     clock = _Clock(folder)
-    with clock.phase("import_s"):
+    with clock.phase("import_s"), imports.of_what_stays():
         from spark_strategy.worker import serving
         from spark_strategy.worker import strategy as strategies
     strategies.check_gpus(order.gpus)
@@ -107,7 +107,7 @@ def _run(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
     # What an evaluator saves is nobody's copy.
     keras.install(is_chief=evaluates or _is_chief(order), scratch=str(folder.scratch_path))
     clock = _Clock(folder)
-    with clock.phase("import_s"):
+    with clock.phase("import_s"), imports.of_what_stays():
         import tensorflow as tf
 
         from spark_strategy.worker import sharded

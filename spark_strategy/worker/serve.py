@@ -31,6 +31,7 @@ from spark_strategy.serving import (
     receive,
     started_at,
 )
+from spark_strategy.worker import imports
 
 if TYPE_CHECKING:
     from spark_strategy.worker.program import Answering
@@ -166,7 +167,8 @@ class _Slot:
 
 
 def _use_threads(order: ServerOrder) -> None:
-    import tensorflow as tf
+    with imports.of_what_stays():
+        import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(order.threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, order.threads))
