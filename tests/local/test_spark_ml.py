@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tf_keras
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.evaluation import (
     BinaryClassificationEvaluator,
@@ -34,6 +35,7 @@ from spark_strategy import (
     MultiWorker,
 )
 from spark_strategy.errors import PlanError
+from spark_strategy.ml.building import build as built
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -345,6 +347,19 @@ def test_params_copy_and_explain_as_in_pyspark() -> None:
     assert "buildArg_units" in explained
     assert estimator.getOnError() == "raise"
     assert KerasEstimator().getBatchSize() == 32
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_overrides_are_of_the_models_own_keras(library: Any) -> None:
+    """What is not overridden stays as the model was compiled."""
+    model = library.Sequential([library.Input((2,)), library.layers.Dense(1)])
+    model.compile(library.optimizers.SGD(0.5), library.losses.Huber(2.0))
+    faster = {"optimizer": library.optimizers.Adam(0.25)}
+    made = [built(model, {}, given, None)() for given in (faster, {"loss": "mae"})]
+    assert [type(one.optimizer) for one in made] == [library.optimizers.Adam, type(model.optimizer)]
+    assert [float(one.optimizer.learning_rate.numpy()) for one in made] == [0.25, 0.5]
+    assert made[0].loss.get_config()["delta"] == 2.0
+    assert made[1].loss == "mae"
 
 
 def test_what_cannot_be_built_is_refused_before_anything_runs(frame: DataFrame) -> None:
