@@ -3,9 +3,11 @@
 A DataFrame of 784 floats in Spark's own memory, a small MLP and a small CNN, two cores. Keras alone
 is ``model.predict`` over the same rows as one numpy array in this process, with as many threads.
 All three use the same batch size and are run in turns; the results must have the same bits. Then
-the resident memory of the driver's JVM and everything below it, with eight Python workers and with
-one; and the seconds to the first row, for a model that no executor holds yet and for one that is
-held.
+the resident memory of JVM, Python workers and model server, with eight Python workers and with
+one, by small Arrow batches and by Spark's; and the seconds to the first row, for a model that no
+executor holds yet and for one that is held.
+
+``predict.py memory WORKERS [BYTES]`` measures the memory of one session.
 """
 
 from __future__ import annotations
@@ -187,7 +189,7 @@ def memory(workers: int, arrow_bytes: str = SPARKS) -> None:
         drained(scored)
     spark.stop()
     peak = watch.peak
-    found = {**peak, "total": sum(peak.values()), "rss": watch.rss, "servers": len(watch.servers)}
+    found = {**peak, "total": sum(peak.values()), "rss": watch.rss, "servers": watch.servers}
     print(json.dumps(found))
 
 

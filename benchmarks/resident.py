@@ -26,14 +26,14 @@ class Watch:
     Attributes:
         peak: bytes by kind ("jvm", "python", "server") of the sample with the largest sum.
         rss: the largest sum of resident sizes, in which shared pages count several times.
-        servers: process ids of the model servers.
+        servers: model servers in that sample.
     """
 
     def __init__(self, root: str) -> None:
         self._root = root
         self.peak: dict[str, int] = {}
         self.rss = 0
-        self.servers: set[int] = set()
+        self.servers = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -53,7 +53,7 @@ class Watch:
     def _watch(self) -> None:
         while not self._stop.wait(_EVERY_S):
             found = dict.fromkeys(("jvm", "python", "server"), 0)
-            rss = 0
+            rss = servers = 0
             # A model server is no descendant of Spark's.
             below = psutil.Process().children(recursive=True)
             for process in {*below, *psutil.process_iter()}:
@@ -62,11 +62,10 @@ class Watch:
                     whole, share = _sizes(process.pid)
                     found[kind] += whole if kind == "server" else share
                     rss += whole
-                if kind == "server":
-                    self.servers.add(process.pid)
+                    servers += kind == "server"
             self.rss = max(self.rss, rss)
             if sum(found.values()) > sum(self.peak.values()):
-                self.peak = found
+                self.peak, self.servers = found, servers
 
     def _kind(self, process: psutil.Process, *, is_below: bool) -> str:
         """What a process is; empty if it is none of the session's."""
