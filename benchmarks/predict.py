@@ -3,9 +3,11 @@
 A DataFrame of 784 floats in Spark's own memory, a small MLP and a small CNN, two cores. Keras alone
 is ``model.predict`` over the same rows as one numpy array in this process, with as many threads.
 All three use the same batch size and are run in turns; the results must have the same bits. Then
-the resident memory of the driver's JVM and everything below it, with eight Python workers and with
-one; and the seconds to the first row, for a model that no executor holds yet and for one that is
-held.
+the resident memory of JVM, Python workers and model server, with eight Python workers and with
+one, by small Arrow batches and by Spark's; and the seconds to the first row, for a model that no
+executor holds yet and for one that is held.
+
+``predict.py memory WORKERS [BYTES]`` measures the memory of one session.
 """
 
 from __future__ import annotations
@@ -14,32 +16,38 @@ import json
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyspark.cloudpickle
 import report
+import resident
+from pyspark import SparkFiles
 
 from spark_strategy import predict
 
 UDF, KERAS, MEMORY = 1.3, 0.9, 1.3
 CORES = 2
+# How much of its heap a JVM touches is up to its garbage collector, so all of it is touched.
+HEAP = {
+    "spark.driver.memory": "1g",
+    "spark.driver.extraJavaOptions": "-Xms1g -XX:+AlwaysPreTouch",
+}
+ARROW_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
+SPARKS, SMALL = "64m", "4m"
 PIXELS = "transform(sequence(0, 783), i -> cast((id * 31 + i * 17) % 255 as float)) as x"
 
 
 def main() -> None:
     """Measure, print, judge."""
     if sys.argv[1:2] == ["memory"]:
-        memory(int(sys.argv[2]))
+        memory(int(sys.argv[2]), *sys.argv[3:])
         return
     pyspark.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     asked = report.arguments(__doc__ or "", rounds=3, rows=200_000, batch=128)
-    peaks = [memory_with(workers) for workers in (1, 8)]
+    peaks = {size: [memory_with(workers, size) for workers in (1, 8)] for size in (SPARKS, SMALL)}
     spark = report.quiet_spark(f"local[{CORES}]", **{"spark.driver.memory": "6g"})
     frame = spark.range(0, asked.rows, 1, CORES).selectExpr("id", PIXELS).persist()
     frame.count()
@@ -47,19 +55,22 @@ def main() -> None:
         name: workload(frame, build(name), asked.rows, batch=asked.batch, rounds=asked.rounds)
         for name in ("mlp", "cnn")
     }
-    grown = peaks[1] / peaks[0]
+    grown = {size: round(eight["total"] / one["total"], 3) for size, (one, eight) in peaks.items()}
     worst = min(min(one["udf"] / UDF, one["keras"] / KERAS) for one in found.values())
     report.finish(
         "predict",
-        ratio=min(worst, MEMORY / grown),
+        ratio=min(worst, MEMORY / grown[SMALL]),
         target=f"at least {UDF} of predict_batch_udf, at least {KERAS} of model.predict, at most "
-        f"{MEMORY} of the memory with eight Python workers, the same bits",
-        met=worst >= 1 and grown <= MEMORY and all(one["same_bits"] for one in found.values()),
+        f"{MEMORY} of the memory with eight Python workers and Arrow batches of {SMALL}, the same "
+        "bits",
+        met=worst >= 1
+        and grown[SMALL] <= MEMORY
+        and all(one["same_bits"] for one in found.values()),
         check=asked.check,
         batch_size=asked.batch,
         rows=asked.rows,
+        memory=grown,
         memory_bytes=peaks,
-        memory=round(grown, 3),
         **found,
     )
 
@@ -155,62 +166,31 @@ def batch_udf(model: Any, batch: int) -> Any:
     )
 
 
-def memory_with(workers: int) -> int:
-    """Peak resident bytes of a session with so many Python workers, in a process of its own."""
+def memory_with(workers: int, arrow_bytes: str) -> dict[str, int]:
+    """Peak of a session with so many Python workers, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, __file__, "memory", str(workers)],
+        [sys.executable, __file__, "memory", str(workers), arrow_bytes],
         capture_output=True,
         text=True,
         check=True,
         stdin=subprocess.DEVNULL,
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    report.progress(f"{workers} Python workers: {found}")
-    return int(found["rss"])
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    report.progress(f"{workers} Python workers, Arrow batches of {arrow_bytes}: {found}")
+    return found
 
 
-def memory(workers: int) -> None:
-    """Print the peak memory of the JVM and all below it while ``workers`` tasks score."""
-    spark = report.quiet_spark(f"local[{workers}]", **{"spark.driver.memory": "2g"})
-    frame = spark.range(0, 60_000, 1, workers).selectExpr("id", PIXELS)
+def memory(workers: int, arrow_bytes: str = SPARKS) -> None:
+    """Print the peak while ``workers`` tasks score, each the same number of rows."""
+    spark = report.quiet_spark(f"local[{workers}]", **HEAP, **{ARROW_BYTES: arrow_bytes})
+    frame = spark.range(0, 20_000 * workers, 1, workers).selectExpr("id", PIXELS)
     scored = predict(build("mlp"), frame, features="x", batch_size=128)
-    stop, peaks, servers = threading.Event(), {"rss": 0, "pss": 0}, set()
-
-    def watch() -> None:
-        while not stop.wait(0.1):
-            tree = psutil.Process().children(recursive=True)
-            tree += [one for one in psutil.process_iter() if is_server(one)]
-            found = [measured(one) for one in set(tree)]
-            servers.update(one.pid for one in tree if is_server(one))
-            for place, kind in enumerate(("rss", "pss")):
-                peaks[kind] = max(peaks[kind], sum(one[place] for one in found))
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    for _ in range(3):
+    with resident.Watch(SparkFiles.getRootDirectory()) as watch:
         drained(scored)
-    stop.set()
-    watching.join()
     spark.stop()
-    print(json.dumps({**peaks, "servers": len(servers)}))
-
-
-def is_server(process: psutil.Process) -> bool:
-    """Whether it is a model server; it is no descendant of Spark's."""
-    try:
-        return "spark_strategy.worker.serve" in process.cmdline()
-    except psutil.Error:
-        return False
-
-
-def measured(process: psutil.Process) -> tuple[int, int]:
-    """Resident bytes, and those of which shared ones count as a share."""
-    try:
-        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0, 0
-    sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
-    return sizes["Rss:"], sizes["Pss:"]
+    peak = watch.peak
+    found = {**peak, "total": sum(peak.values()), "rss": watch.rss, "servers": watch.servers}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -42,30 +42,22 @@ def column(values: Any, shape: tuple[int, ...]) -> pa.Array:
         values: as :func:`values_in` gives them.
         shape: of one row. One value in each, of shape (1,), is a number.
     """
-    made = values if isinstance(values, pa.Array) else pa.array(values.reshape(-1))
+    made = values if isinstance(values, pa.Array) else _numbers(values)
     for length in reversed(() if shape == (1,) else shape):
-        offsets = np.arange(0, len(made) + 1, length).astype(np.int32)
-        made = pa.ListArray.from_arrays(pa.array(offsets), made)
+        offsets = np.arange(0, len(made) + 1, length, dtype=np.int32)
+        made = pa.ListArray.from_arrays(_numbers(offsets), made)
     return made
 
 
 def vector(values: Array) -> pa.Array:
     """Values of shape ``[rows, n]`` as dense Spark ML vectors."""
-    rows = len(values)
-    nothing = pa.ListArray.from_arrays(
-        pa.array(np.zeros(rows + 1, np.int32)), pa.array([], pa.int32())
-    )
-    empty = pa.nulls(rows, pa.list_(pa.int32())) if rows else nothing
+    rows, length = values.shape
+    offsets = np.arange(rows + 1, dtype=np.int32) * length
     fields = {
-        "type": pa.array(np.full(rows, _DENSE, np.int8)),
+        "type": _numbers(np.full(rows, _DENSE, np.int8)),
         "size": pa.nulls(rows, pa.int32()),
-        "indices": empty,
-        "values": column(values.astype(np.float64), values.shape[1:])
-        if values.shape[1:] != (1,)
-        else pa.ListArray.from_arrays(
-            pa.array(np.arange(rows + 1, dtype=np.int32)),
-            pa.array(values.reshape(-1), pa.float64()),
-        ),
+        "indices": pa.nulls(rows, pa.list_(pa.int32())),
+        "values": pa.ListArray.from_arrays(_numbers(offsets), _numbers(values.astype(np.float64))),
     }
     return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
 
@@ -81,6 +73,18 @@ def spread(made: pa.Array, good: Array) -> pa.Array:
         return made
     places = np.cumsum(good) - 1
     return made.take(pa.array(places, mask=~good))
+
+
+def _numbers(values: Array) -> pa.Array:
+    """Values one after the other, in the same memory.
+
+    ``pa.array`` would import pandas: 28 MB in each Python worker of an executor (*measured*).
+    """
+    if values.dtype == np.bool_:
+        return _numbers(values.view(np.uint8)).cast(pa.bool_())
+    flat = np.ascontiguousarray(values).reshape(-1)
+    kind = pa.from_numpy_dtype(flat.dtype)
+    return pa.Array.from_buffers(kind, len(flat), [None, pa.py_buffer(flat)])
 
 
 def _texts(lengths: Array, data: memoryview) -> pa.Array:

@@ -89,8 +89,10 @@ class _Rows:
         """The innermost values; remembers the lengths of the arrays around them."""
         for _ in range(self._spec.depth):
             nulls = self.nulls(array)
-            counts = pc.list_value_length(array).fill_null(0)
-            self._counts.append(counts.to_numpy(zero_copy_only=False).astype(np.int64))
+            counts = _buffer(pc.list_value_length(array)).astype(np.int64)
+            if nulls is not None:
+                counts[nulls] = 0
+            self._counts.append(counts)
             self._nulls.append(nulls)
             array = array.flatten()
         return array
@@ -99,7 +101,7 @@ class _Rows:
         """Where the nulls are, if there are any and they may be filled."""
         if not array.null_count:
             return None
-        nulls: Array = array.is_null().to_numpy(zero_copy_only=False)
+        nulls = _buffer(array.is_null())
         if self._spec.fill is None:
             raise self._error(
                 nulls,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pickle
 from collections.abc import Mapping
@@ -94,28 +95,34 @@ def _compile(model: Any, overrides: Mapping[str, Any]) -> None:
     """Compile again, with what the model had and these."""
     had = dict(model.get_compile_config() or {}) if getattr(model, "optimizer", None) else {}
     if had:
-        had = {name: _revived((_SERIALIZED, one)) for name, one in had.items()}
+        library = transport.flavour_of(model)
+        had = {name: _revived((_SERIALIZED, library, one)) for name, one in had.items()}
     model.compile(**{**had, **overrides})
 
 
 def _portable(value: Any) -> Any:
     """Keras' objects as their configuration; they are made in the strategy's scope."""
-    import keras
-
     if isinstance(value, list | tuple):
         return [_portable(one) for one in value]
     if isinstance(value, dict):
         return {name: _portable(one) for name, one in value.items()}
     if hasattr(value, "get_config"):
-        return (_SERIALIZED, keras.saving.serialize_keras_object(value))
+        library = _library(value)
+        config = importlib.import_module(library).saving.serialize_keras_object(value)
+        return (_SERIALIZED, library, config)
     return value
 
 
-def _revived(value: Any) -> Any:
-    import keras
+def _library(value: Any) -> str:
+    """The Keras that an object belongs to, also one of a class of the user's own."""
+    modules = {one.__module__.partition(".")[0] for one in type(value).__mro__}
+    return "tf_keras" if "tf_keras" in modules else "keras"
 
-    if isinstance(value, tuple) and len(value) == 2 and value[0] == _SERIALIZED:
-        return keras.saving.deserialize_keras_object(value[1])
+
+def _revived(value: Any) -> Any:
+    if isinstance(value, tuple) and len(value) == 3 and value[0] == _SERIALIZED:
+        _, library, config = value
+        return importlib.import_module(library).saving.deserialize_keras_object(config)
     if isinstance(value, list):
         return [_revived(one) for one in value]
     if isinstance(value, dict):

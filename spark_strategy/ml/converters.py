@@ -74,6 +74,8 @@ def declarations(value: Any) -> dict[str, dict[str, Any]]:
 
 
 def _plain(column: Any) -> dict[str, Any]:
+    if not isinstance(column, Column | Mapping):
+        raise TypeError(f"a Column is needed, as in Column(shape=(28, 28)); found {column!r}")
     fields = asdict(column) if isinstance(column, Column) else dict(column)
     shape = fields.get("shape")
     return {**fields, "shape": None if shape is None else list(shape)}

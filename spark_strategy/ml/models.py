@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,17 +60,15 @@ def described(model: Any, signature: str | None, weights: Any) -> tuple[Source, 
 
 
 def loaded(path: str, custom_objects: dict[str, Any] | None = None) -> Any:
-    """The Keras model in a ``.keras`` file.
+    """The model in a ``.keras`` file, in the Keras that wrote it.
 
     Raises:
         PlanError: it cannot be loaded; custom objects that are missing are named.
     """
-    import keras
-
     if not Path(path).exists():
         raise PlanError(f"There is no file {path!r}. Name a .keras file or a SavedModel's folder.")
     try:
-        return keras.saving.load_model(path, custom_objects=custom_objects)
+        return _library(path).saving.load_model(path, custom_objects=custom_objects)
     # Loading runs the layers' own code: anything can come out of it.
     except Exception as error:
         raise PlanError(
@@ -76,6 +77,13 @@ def loaded(path: str, custom_objects: dict[str, Any] | None = None) -> Any:
             "or load it yourself with keras.saving.load_model(path, custom_objects={...}) and pass "
             "the model."
         ) from error
+
+
+def _library(path: str) -> Any:
+    """Keras 3, or tf_keras (version 2); Keras 3 would read its archives as models of its own."""
+    with zipfile.ZipFile(path) as archive:
+        version = json.loads(archive.read("metadata.json"))["keras_version"]
+    return importlib.import_module("tf_keras" if version.startswith("2.") else "keras")
 
 
 def _weights(model: Any, weights: Any) -> Sequence[Any]:

@@ -179,10 +179,8 @@ class _Partition:
 
     def _result(self, good: npt.NDArray[np.bool_]) -> pa.Array:
         scoring, rows = self._scoring, int(good.sum())
-        if rows:
-            values = list(values_in(self._channel.take(), scoring.replied, rows))
-        else:
-            values = [np.zeros((0, *one.shape), _numpy(one)) for one in scoring.replied]
+        reply = self._channel.take() if rows else memoryview(b"")
+        values = list(values_in(reply, scoring.replied, rows))
         if scoring.head is not None:
             values = scoring.head(values)
         made = [
@@ -194,10 +192,6 @@ class _Partition:
         if not scoring.nested:
             return made[0]
         return pa.StructArray.from_arrays(made, names=[one.name for one in scoring.outputs])
-
-
-def _numpy(output: Output) -> str:
-    return "U1" if output.dtype == "string" else output.dtype
 
 
 def _channel(scoring: Scoring, program: bytes) -> Channel:

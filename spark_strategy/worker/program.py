@@ -68,9 +68,17 @@ class KerasProgram:
         )
 
     def outputs(self, element: Any) -> tuple[Output, ...]:
-        """By tracing the model, which computes nothing; sets the weights."""
+        """By tracing the model, which computes nothing; sets the weights.
+
+        Raises:
+            PlanError: the model does not take such an element.
+        """
         step = tf.function(lambda x: self.model.predict_step((x,)), autograph=False)
-        traced = step.get_concrete_function(element).structured_outputs
+        try:
+            traced = step.get_concrete_function(element).structured_outputs
+        # Tracing runs the model's own code: anything can come out of it.
+        except Exception as error:
+            raise PlanError(f"The model does not take {element}: {error}") from error
         if self._weights:
             self.model.set_weights(self._weights)
         names = getattr(self.model, "output_names", None) or ()

@@ -71,7 +71,7 @@ def test_files_and_directories(hdfs: Hdfs) -> None:
 
 
 def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
-    """Each reads its share; callbacks and models are there afterwards; default filesystem."""
+    """Each reads its share; callbacks, models and Spark ML stages are there; default filesystem."""
     import keras
 
     for kind, compression in (("plain", ""), ("zipped", "GZIP")):
@@ -114,6 +114,13 @@ def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
     events = gfile.glob(f"{result}/logs/train/events.*")
     assert len(list(tf.data.TFRecordDataset(events))) > 2
     assert len(gfile.GFile(f"{result}/log.csv").read().splitlines()) == 3
+
+    before, *after = answer["stages"]["weights"]
+    assert after == [before, before]
+    assert answer["stages"]["epochs"] == 7
+    (archive,) = gfile.glob(f"{hdfs.uri}/stages/fitted/stages/*/model.keras")
+    weights = keras.saving.load_model(archive).get_weights()
+    assert [float(one.sum()) for one in weights] == before
 
 
 @pytest.mark.usefixtures("leaves_nothing_here")

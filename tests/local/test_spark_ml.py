@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tf_keras
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.evaluation import (
     BinaryClassificationEvaluator,
@@ -20,7 +21,7 @@ from pyspark.ml.evaluation import (
     RegressionEvaluator,
 )
 from pyspark.ml.feature import OneHotEncoder, StringIndexer, VectorAssembler
-from pyspark.ml.tuning import CrossValidator, ParamGridBuilder, TrainValidationSplit
+from pyspark.ml.tuning import ParamGridBuilder, TrainValidationSplit
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_strategy import (
@@ -34,6 +35,7 @@ from spark_strategy import (
     MultiWorker,
 )
 from spark_strategy.errors import PlanError
+from spark_strategy.ml.building import build as built
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -51,23 +53,25 @@ def build(units: int = 8) -> Any:
     return model
 
 
-def line() -> Any:
+def line(rate: float = 0.1) -> Any:
     """Two numbers to one."""
     import keras as k
 
     model = k.Sequential([k.Input((2,)), k.layers.Dense(1)])
-    model.compile(k.optimizers.Adam(0.1), "mse")
+    model.compile(k.optimizers.Adam(rate), "mse")
     return model
 
 
 @pytest.fixture(scope="module")
 def frame(spark: SparkSession) -> DataFrame:
-    """Two numbers, a word, an answer, and a number that depends on them."""
+    """Two numbers, a word, an answer, and a number that depends on them, or else has no weight."""
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, ROWS))
     words = np.where(b > 0, "u", np.where(b > -1, "v", "w"))
     rows = {"a": a, "b": b, "word": words, "answer": np.where(a + b > 0, "yes", "no")}
-    rows |= {"y": 3 * a - b, "w": np.ones(ROWS), "held": np.arange(ROWS) % 4 == 0}
+    counts = np.arange(ROWS) % 10 != 7
+    rows |= {"y": np.where(counts, 3 * a - b, 100.0), "w": counts.astype(float)}
+    rows |= {"held": np.arange(ROWS) % 4 == 0}
     return spark.createDataFrame(pd.DataFrame(rows)).persist()
 
 
@@ -91,7 +95,7 @@ def classifier() -> KerasClassifier:
         epochs=4,
         seed=1,
         optimizer=keras.optimizers.Adam(0.03),
-        idleTimeout=5.0,
+        idleTimeout=30.0,
     )
 
 
@@ -246,33 +250,15 @@ def test_custom_objects_that_are_missing_are_named(spark: SparkSession, tmp_path
         assert KerasModel.load(path).model.count_params() == 0
 
 
-# CrossValidator leaves its thread pool to the garbage collector.
+# The validator leaves its thread pool to the garbage collector.
 @pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_cross_validation_over_build_arguments(frame: DataFrame) -> None:
-    """In parallel: fits wait for each other instead of for slots; the better one wins."""
-    estimator = classifier()
-    prepared = Pipeline(stages=stages()).fit(frame).transform(frame).persist()
-    grid = ParamGridBuilder().addGrid(estimator.buildArg("units"), [1, 16]).build()
-    validator = CrossValidator(
-        estimator=estimator,
-        estimatorParamMaps=grid,
-        evaluator=MulticlassClassificationEvaluator(metricName="accuracy"),
-        numFolds=2,
-        parallelism=2,
-        seed=1,
-    )
-    found = validator.fit(prepared)
-    assert len(found.avgMetrics) == 2
-    best = [1, 16][int(np.argmax(found.avgMetrics))]
-    assert found.bestModel.model.count_params() == 4 * best + best + best * 2 + 2
-    assert found.avgMetrics[1] > 0.85
+def test_a_grid_over_build_arguments_of_a_regressor(frame: DataFrame) -> None:
+    """In parallel: fits wait for each other instead of for slots, and the better one wins.
 
-
-@pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_regression_with_weights_validation_and_a_split(frame: DataFrame) -> None:
-    """A double per row; a grid over epochs; validation by a column."""
+    With weights, and rows to validate with. ``examples/flights_pipeline.py``, which is tested as
+    well, has a CrossValidator over a classifier.
+    """
     estimator = KerasRegressor(
         model=line,
         launcher=LAUNCHER,
@@ -281,19 +267,23 @@ def test_regression_with_weights_validation_and_a_split(frame: DataFrame) -> Non
         weightCol="w",
         validationIndicatorCol="held",
         batchSize=16,
+        epochs=10,
         seed=3,
         idleTimeout=5.0,
     )
-    evaluator = RegressionEvaluator(labelCol="y", metricName="rmse")
+    evaluator = RegressionEvaluator(labelCol="y", weightCol="w", metricName="rmse")
+    grid = ParamGridBuilder().addGrid(estimator.buildArg("rate"), [1e-4, 0.1]).build()
     split = TrainValidationSplit(
         estimator=estimator,
-        estimatorParamMaps=ParamGridBuilder().addGrid(estimator.epochs, [1, 10]).build(),
+        estimatorParamMaps=grid,
         evaluator=evaluator,
+        parallelism=2,
         seed=1,
     )
     found = split.fit(frame)
     assert found.validationMetrics[1] < found.validationMetrics[0]
     best = found.bestModel
+    assert float(best.model.optimizer.learning_rate.numpy()) == pytest.approx(0.1)
     assert len(best.history["val_loss"]) == 10
     scored = best.transform(frame)
     assert scored.schema["prediction"].dataType.simpleString() == "double"
@@ -329,7 +319,7 @@ def test_a_pipeline_model_scores_a_stream(
         ({"model": "mlp"}, "a compiled Keras model or a function"),
         ({"launcher": 2}, r"a Launcher is needed, as in Launcher\(MultiWorker\(2\)\)"),
         ({"onError": "skip"}, "one of raise, null is needed, found 'skip'"),
-        ({"columns": {"x": Column}}, "Column"),
+        ({"columns": {"x": Column}}, "a Column is needed"),
         ({"idleTimeout": 0}, "a number of seconds above 0"),
     ],
 )
@@ -357,6 +347,19 @@ def test_params_copy_and_explain_as_in_pyspark() -> None:
     assert "buildArg_units" in explained
     assert estimator.getOnError() == "raise"
     assert KerasEstimator().getBatchSize() == 32
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_overrides_are_of_the_models_own_keras(library: Any) -> None:
+    """What is not overridden stays as the model was compiled."""
+    model = library.Sequential([library.Input((2,)), library.layers.Dense(1)])
+    model.compile(library.optimizers.SGD(0.5), library.losses.Huber())
+    faster = {"optimizer": library.optimizers.Adam(0.25)}
+    made = [built(model, {}, given, None)() for given in (faster, {"loss": "mae"})]
+    assert [type(one.optimizer) for one in made] == [library.optimizers.Adam, type(model.optimizer)]
+    assert [float(one.optimizer.learning_rate.numpy()) for one in made] == [0.25, 0.5]
+    assert type(made[0].loss) is library.losses.Huber
+    assert made[1].loss == "mae"
 
 
 def test_what_cannot_be_built_is_refused_before_anything_runs(frame: DataFrame) -> None:

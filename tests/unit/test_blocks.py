@@ -8,6 +8,9 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import math
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -625,3 +628,23 @@ def test_a_row_that_does_not_fit_is_named(name: str) -> None:
     with pytest.raises(DataError) as refused:
         next(encode(pa.record_batch({"x": column}), specs, block_bytes=1))
     assert text in str(refused.value)
+
+
+def test_numbers_need_no_pandas() -> None:
+    """Which pyarrow imports for some of its functions: 28 MB in each Python worker that scores."""
+    program = """
+        import sys
+        import numpy as np
+        import pyarrow as pa
+        from spark_strategy.data.answers import column
+        from spark_strategy.data.blocks import encode
+        from spark_strategy.data.columns import Column, specs_of
+        field = {"name": "x", "nullable": True, "metadata": {}, "type": {
+            "type": "array", "elementType": "float", "containsNull": True}}
+        specs = specs_of({"type": "struct", "fields": [field]}, {"x": Column(shape=(3,))})
+        batch = pa.RecordBatch.from_arrays([column(np.ones((4, 3), "f4"), (3,))], ["x"])
+        (block,) = encode(batch, specs, block_bytes=1000)
+        assert block.rows == 4
+        assert "pandas" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)

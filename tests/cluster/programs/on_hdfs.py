@@ -53,6 +53,26 @@ def train(folder, result):
     return {"seen": seen, "weight": weight, "epochs_after": len(ran.epoch)}
 
 
+def kept(uri):
+    """Weights of a Spark ML stage before it is saved, twice, and after it is loaded."""
+    import keras
+    from pyspark.ml import Pipeline, PipelineModel
+
+    from spark_strategy import KerasEstimator, KerasModel
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    fitted = PipelineModel([KerasModel(model)])
+    fitted.save(f"{uri}/fitted")
+    fitted.write().overwrite().save(f"{uri}/fitted")
+    Pipeline(stages=[KerasEstimator(model=model, epochs=7)]).save(f"{uri}/pipeline")
+    loaded = PipelineModel.load(f"{uri}/fitted").stages[0].model
+    (estimator,) = Pipeline.load(f"{uri}/pipeline").getStages()
+    models = (model, loaded, estimator.getModel())
+    weights = [[float(one.sum()) for one in each.get_weights()] for each in models]
+    return {"weights": weights, "epochs": estimator.getEpochs()}
+
+
 def main(uri):
     """Two runs on a local session."""
     spark = (
@@ -68,6 +88,7 @@ def main(uri):
         .run(lambda: [part.path for part in get_context().files("mine/part-*")])
         .value
     )
+    found["stages"] = kept(f"{uri}/stages")
     spark.stop()
     print(json.dumps(found))
 
