@@ -91,6 +91,7 @@ def _leave() -> None:
 def _serve(folder: ChildFolder, order: ChildOrder) -> Any:
     """A worker or parameter server that serves; to be kept for as long as it must."""
     clock = _Clock(folder)
+    imports.leave_out_keras()
     with clock.phase("import_s"), imports.of_what_stays():
         from spark_strategy.worker import serving
         from spark_strategy.worker import strategy as strategies

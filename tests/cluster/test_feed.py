@@ -12,7 +12,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "ranks"), [("standalone", 4), ("connect", 2)])
+@pytest.mark.parametrize(("kind", "ranks"), [("standalone", 3), ("connect", 2)])
 def test_rows_are_seen_once_and_fit_trains(
     request: pytest.FixtureRequest, kind: str, ranks: int
 ) -> None:

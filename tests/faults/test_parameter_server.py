@@ -33,13 +33,16 @@ def answer() -> dict[str, Any]:
     return found
 
 
-def test_three_kills_of_a_worker_lose_no_step(answer: dict[str, Any]) -> None:
-    """SIGKILL in three epochs: each step is done and counted once, and the driver is told."""
-    assert answer["killed"] == KILLS
-    assert answer["counted"] == [STEPS * (epoch + 1) for epoch in range(KILLS + 1)]
-    assert answer["restarts"] == [0, 0, KILLS, 0]
-    assert len(answer["said"]) == KILLS
-    assert all("worker:1 | was killed by SIGKILL" in line for line in answer["said"])
+def test_lost_workers_lose_no_step(answer: dict[str, Any]) -> None:
+    """Killed in three epochs, frozen in another: each step is counted once, the driver is told."""
+    assert answer["killed"] == ["SIGKILL"] * KILLS + ["SIGSTOP"]
+    assert answer["counted"] == [STEPS * (epoch + 1) for epoch in range(KILLS + 2)]
+    assert answer["restarts"] == [0, 0, KILLS + 1, 0]
+    *killed, frozen = answer["said"]
+    assert len(killed) == KILLS
+    assert all("worker:1 | was killed by SIGKILL" in line for line in killed)
+    assert "worker:1 | " in frozen
+    assert "frozen" in frozen
 
 
 def test_a_killed_server_ends_the_run_and_is_named(answer: dict[str, Any]) -> None:

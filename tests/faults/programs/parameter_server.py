@@ -46,7 +46,7 @@ def endless(_context):
 
 
 def ride_out(kills, steps):
-    """Lose a worker in each epoch but the first, in the middle of its steps."""
+    """Lose a worker in each epoch but the first, amid its steps; freeze it in the last."""
     import os
     import signal
 
@@ -56,8 +56,9 @@ def ride_out(kills, steps):
         def on_train_batch_begin(self, batch, logs=None):
             if self.armed and batch == steps // 2:
                 self.armed = False
-                os.kill(processes("worker:1")[0], signal.SIGKILL)
-                killed.append(batch)
+                lose = signal.SIGKILL if len(killed) < kills else signal.SIGSTOP
+                os.kill(processes("worker:1")[0], lose)
+                killed.append(lose.name)
 
         def on_epoch_begin(self, epoch, logs=None):
             self.armed = epoch > 0
@@ -70,8 +71,8 @@ def ride_out(kills, steps):
                 time.sleep(0.05)
 
     killed, counted = [], []
-    compiled().fit(endless, steps_per_epoch=steps, epochs=kills + 1, callbacks=[Kill()], verbose=2)
-    return {"counted": counted, "killed": len(killed)}
+    compiled().fit(endless, steps_per_epoch=steps, epochs=kills + 2, callbacks=[Kill()], verbose=2)
+    return {"counted": counted, "killed": killed}
 
 
 def lose_a_server():
