@@ -21,9 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import tensorflow as tf
-from pyspark.errors import PySparkException
-from pyspark.sql.pandas.types import from_arrow_type
 
+from spark_strategy.data.arrow_types import spark_field
 from spark_strategy.data.columns import Column, ColumnSpec, specs_of, with_lengths
 from spark_strategy.data.vectors import dense
 from spark_strategy.errors import PlanError
@@ -33,14 +32,6 @@ _BATCH_ROWS: Final = 16_384
 # Where Spark writes the schema of what it wrote, and a folder's name for null.
 _SPARKS_SCHEMA: Final = b"org.apache.spark.sql.parquet.row.metadata"
 _NULL: Final = "__HIVE_DEFAULT_PARTITION__"
-# What Spark has no type for, as one that it has.
-_WIDENED: Final = {
-    pa.uint8(): pa.int16(),
-    pa.uint16(): pa.int32(),
-    pa.uint32(): pa.int64(),
-    pa.uint64(): pa.int64(),
-    pa.float16(): pa.float32(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +127,8 @@ class Parquet:
         metadata = self._first.metadata or {}
         if _SPARKS_SCHEMA in metadata:
             fields = json.loads(metadata[_SPARKS_SCHEMA])["fields"]
-            return [*fields, *map(_spark_field, self._partitions)]
-        return [_spark_field(field) for field in self._schema]
+            return [*fields, *map(spark_field, self._partitions)]
+        return [spark_field(field) for field in self._schema]
 
     def _length(self, spec: ColumnSpec, groups: Sequence[RowGroup]) -> int:
         for group in groups:
@@ -237,20 +228,3 @@ def _narrowest(values: Sequence[str]) -> pa.DataType:
             continue
         return kind
     return pa.string()
-
-
-def _spark_field(field: pa.Field) -> dict[str, Any]:
-    try:
-        kind = from_arrow_type(_plain(field.type)).jsonValue()
-    except PySparkException:
-        # Whoever asks for the column is told what it is.
-        kind = str(field.type)
-    return {"name": field.name, "type": kind, "nullable": field.nullable, "metadata": {}}
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    return _WIDENED.get(kind, kind)

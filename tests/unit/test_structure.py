@@ -53,9 +53,10 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data.blocks": (("data.arrays", "data.layout", "data.columns"), ("pyarrow", "numpy")),
     "worker.current": (("errors", "topology", "worker"), ("tensorflow",)),
     "data.vectors": (("errors",), ("pyarrow", "numpy")),
+    "data.arrow_types": ((), ("pyarrow",)),
     "worker.parquet": (
-        ("errors", "data.columns", "data.vectors"),
-        ("pyspark", "pyarrow", "tensorflow"),
+        ("errors", "data.arrow_types", "data.columns", "data.vectors"),
+        ("pyarrow", "tensorflow"),
     ),
     "worker.blocks": (("data.layout", "data.columns"), ("tensorflow",)),
     "shipping": (("errors",), ("cloudpickle",)),
