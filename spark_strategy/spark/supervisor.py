@@ -83,7 +83,7 @@ class Supervisor:
         self._counts = RowCounts(feeder, seat, child.folder) if feeder else None
         self._since = seen.began
         self._next_look = 0.0
-        self._restarts = 0
+        self._restarts, self._cause = 0, ""
 
     def outcome(self) -> Outcome:
         """Wait for the end of this rank, whatever it is; the child may still be alive.
@@ -137,13 +137,15 @@ class Supervisor:
         ):
             return False
         if failure.reason is Reason.FROZEN:
+            self._cause = failure.message
             self._child.kill()  # its end shows in a moment
             return True
+        cause, self._cause = self._cause or failure.message, ""
         self._restarts += 1
         self._since = time.monotonic()
         self._seat.report(State.RUNNING)
         self._relay.say(
-            f"{failure.message}; it is started again "
+            f"{cause}; it is started again "
             f"({self._restarts} of at most {self._seen.restarts} times)"
         )
         self._folder.start_again()
@@ -205,10 +207,8 @@ class Supervisor:
                 error=error,
                 peak_rss_bytes=end.peak_rss_bytes,
             )
-        reason, message = explain_exit(end.code)
         return self._failure(
-            reason,
-            message,
+            *explain_exit(end.code),
             at=end.at,
             traceback=self._folder.read_stacks(),
             peak_rss_bytes=end.peak_rss_bytes,
