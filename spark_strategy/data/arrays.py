@@ -64,7 +64,7 @@ def values_of(batch: pa.RecordBatch, spec: ColumnSpec) -> Values:
             dtype cannot hold.
     """
     rows = _Rows(spec)
-    leaf = rows.unnested(_column(batch, spec.path))
+    leaf = rows.unnested(column_at(batch, spec.path))
     nulls = rows.nulls(leaf)
     if spec.dtype == STRING:
         texts = _contiguous(leaf)
@@ -224,7 +224,7 @@ class _Rows:
         )
 
 
-def _column(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
+def column_at(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
     """The column; a null struct is a null in each of its fields."""
     array = batch.column(batch.schema.get_field_index(path[0]))
     for name in path[1:]:

@@ -9,7 +9,7 @@ no rank idle, and many files of about one size are read once each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,6 +70,11 @@ def shares(files: Sequence[File], ranks: int) -> tuple[tuple[FilePart, ...], ...
         common.append(fullest[0])
         whole.remove(fullest[0])
     return tuple(_parts(own, common, rank, ranks) for rank, own in enumerate(dealt))
+
+
+def records_of(dealt: Sequence[Sequence[FilePart]], counts: Mapping[str, int]) -> list[int]:
+    """How many records each reader has, from how many each file has by its path."""
+    return [sum(part.records(counts[part.path]) for part in parts) for parts in dealt]
 
 
 def _dealt(files: Sequence[File], ranks: int) -> list[list[File]]:

@@ -21,6 +21,7 @@ from spark_strategy.parameter_server import feeds
 from spark_strategy.topology import Topology
 from spark_strategy.worker.feed import Pipeline, check, plain, shuffled, specs_of
 from spark_strategy.worker.grants import Waits
+from spark_strategy.worker.in_step import Batching
 from spark_strategy.worker.selection import Selection
 from spark_strategy.worker.sharded import sharded
 
@@ -42,7 +43,6 @@ class FeedOfWorkers:
         self._order = order
         self._folder = folder
         self._ranks = feeds(topology)
-        self._tasks = tuple(str(topology.tasks[rank]) for rank in self._ranks)
         self._waits = Waits()
 
     @property
@@ -73,15 +73,8 @@ class FeedOfWorkers:
         dataset = dataset.rebatch(batch_size, drop_remainder=drop_remainder)
         if pipeline.is_ragged:
             dataset = dataset.map(plain(pipeline.element))
-        steps = sum(
-            count // batch_size if drop_remainder else -(-count // batch_size) for count in rows
-        )
-        idle = [task for task, count in zip(self._tasks, rows, strict=True) if not count]
-        return sharded(
-            (dataset.repeat() if repeat else dataset).prefetch(2),
-            steps=steps,
-            idle=idle[0] if idle else "",
-        )
+        known = Batching(batch_size, drop_remainder).known_of_workers(rows)
+        return sharded((dataset.repeat() if repeat else dataset).prefetch(2), **known)
 
     def _shards(self, name: str) -> list[Shard]:
         """What each worker has, once it has all; the run's deadline ends the wait."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -53,6 +54,18 @@ class Batching:
         """A rank's batches where each takes its own steps: its part of ``batch_size`` in each."""
         share, extra = divmod(self.batch_size, ranks)
         return rows.rebatch(share + (rank < extra), self.drop_remainder)
+
+    def known_of_workers(self, rows: Sequence[int]) -> dict[str, Any]:
+        """What is known of an epoch in which a step is one worker's, for the dataset's mark.
+
+        Args:
+            rows: of each worker.
+        """
+        size, drop = self.batch_size, self.drop_remainder
+        return {
+            "steps": sum(own // size if drop else -(-own // size) for own in rows),
+            "idle": next((f"worker:{number}" for number, own in enumerate(rows) if not own), ""),
+        }
 
 
 def _split(rows: int, replicas: int) -> np.ndarray:

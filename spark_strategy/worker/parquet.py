@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import tensorflow as tf
 
+from spark_strategy.data.arrays import column_at
 from spark_strategy.data.arrow_types import spark_field
 from spark_strategy.data.columns import Column, ColumnSpec, specs_of, with_lengths
 from spark_strategy.data.vectors import dense
@@ -133,10 +134,7 @@ class Parquet:
     def _length(self, spec: ColumnSpec, groups: Sequence[RowGroup]) -> int:
         for group in groups:
             for batch in self.batches(group, 0, group.rows, [spec]):
-                array = batch.column(0)
-                for name in spec.path[1:]:
-                    array = pc.struct_field(array, [name])
-                lengths = pc.list_value_length(array).drop_null()
+                lengths = pc.list_value_length(column_at(batch, spec.path)).drop_null()
                 if len(lengths):
                     return int(lengths[0].as_py())
         raise PlanError(

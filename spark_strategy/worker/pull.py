@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from spark_strategy.data.shares import File, FilePart, shares
+from spark_strategy.data.shares import File, FilePart, records_of, shares
 from spark_strategy.errors import PlanError
 from spark_strategy.keras import collective
 from spark_strategy.keras.parameter_server.coordination import workers_of
@@ -56,15 +56,17 @@ class Pull:
         context = self._context
         self._check(batching, reading.shuffle)
         files = self._found(pattern)
-        if workers := workers_of(context.strategy):
-            return of_workers(files, workers, example, reading, batching, repeat=repeat)
-        dealt = self._shares(files)
 
         def counts() -> dict[str, int]:
             return records.counted(
                 files, reading, context.strategy, context.rank, context.num_workers
             )
 
+        if workers := workers_of(context.strategy):
+            return of_workers(
+                shares(files, workers), counts, example, reading, batching, repeat=repeat
+            )
+        dealt = self._shares(files)
         batches = self._batches(reading.records(dealt[context.rank]), dealt, counts, batching)
         return records.elements(batches, example, repeat=repeat)
 
@@ -117,7 +119,7 @@ class Pull:
         known, strategy = counts(), context.strategy
         return batching.in_step(
             rows,
-            [sum(part.records(known[part.path]) for part in parts) for parts in dealt],
+            records_of(dealt, known),
             context.rank,
             # Asked first: the default strategy has one replica and no list of devices.
             replicas=1

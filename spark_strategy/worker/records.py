@@ -145,7 +145,7 @@ def counted(
     for part in shares(files, ranks)[rank]:
         # A file that several ranks share is counted by one of them.
         if part.parts == 1 or places[part.path] % ranks == rank:
-            counts[places[part.path]] = count(part.path, reading.compression_of(part.path))
+            counts[places[part.path]] = _count(part.path, reading.compression_of(part.path))
     if collective.is_multi_worker(strategy):
         counts = collective.sum_over_ranks(strategy, counts).numpy()
     return {file.path: int(count) for file, count in zip(files, counts, strict=True)}
@@ -172,8 +172,7 @@ def _part_of_file(
     return tf.data.TFRecordDataset(path, compression, _READ_BYTES).shard(parts, part)
 
 
-def count(path: str, compression: str) -> int:
-    """Records of a file; reads it."""
+def _count(path: str, compression: str) -> int:
     records = tf.data.TFRecordDataset(path, compression, _READ_BYTES).batch(1024)
     zero = np.int64(0)
     add = _plain(lambda sum_, batch: sum_ + tf.shape(batch, tf.int64)[0])

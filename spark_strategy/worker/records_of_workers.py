@@ -6,18 +6,18 @@ The chief makes one dataset, whose graph runs on each worker and asks there whos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from spark_strategy.data.shares import File, shares
+from spark_strategy.data.shares import FilePart, records_of
 from spark_strategy.worker.in_step import Batching
-from spark_strategy.worker.records import Example, Reading, count, elements
+from spark_strategy.worker.records import Example, Reading, elements
 
 
 def of_workers(
-    files: Sequence[File],
-    workers: int,
+    dealt: Sequence[Sequence[FilePart]],
+    counts: Callable[[], Mapping[str, int]],
     example: Example,
     reading: Reading,
     batching: Batching,
@@ -26,20 +26,17 @@ def of_workers(
 ) -> tf.data.Dataset:
     """Each worker's share of the records, in batches of ``batch_size``: a step is one worker's.
 
-    An epoch has as many steps as all workers have batches. For that the chief counts the records,
-    unless they are repeated without end.
+    Args:
+        dealt: each worker's parts.
+        counts: records of each file; reads them. Not called for records that are repeated without
+            end: otherwise they say how many steps an epoch has.
+        example: what a record holds.
+        reading: how records are read.
+        batching: how they are cut.
+        repeat: over and over.
     """
-    dealt = shares(files, workers)
-    size, drop = batching.batch_size, batching.drop_remainder
-    batches = reading.records_of_workers(dealt).rebatch(size, drop_remainder=drop)
-    if repeat:
-        return elements(batches, example, repeat=True)
-    counts = {file.path: count(file.path, reading.compression_of(file.path)) for file in files}
-    rows = [sum(part.records(counts[part.path]) for part in own) for own in dealt]
-    return elements(
-        batches,
-        example,
-        repeat=False,
-        steps=sum(own // size if drop else -(-own // size) for own in rows),
-        idle=next((f"worker:{worker}" for worker, own in enumerate(rows) if not own), ""),
+    batches = reading.records_of_workers(dealt).rebatch(
+        batching.batch_size, drop_remainder=batching.drop_remainder
     )
+    known = {} if repeat else batching.known_of_workers(records_of(dealt, counts()))
+    return elements(batches, example, repeat=repeat, **known)

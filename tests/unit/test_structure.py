@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data.vectors": (("errors",), ("pyarrow", "numpy")),
     "data.arrow_types": ((), ("pyarrow",)),
     "worker.parquet": (
-        ("errors", "data.arrow_types", "data.columns", "data.vectors"),
+        ("errors", "data.arrays", "data.arrow_types", "data.columns", "data.vectors"),
         ("pyarrow", "tensorflow"),
     ),
     "worker.blocks": (("data.layout", "data.columns"), ("tensorflow",)),
