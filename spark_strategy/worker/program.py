@@ -1,13 +1,14 @@
 """A model as its users see it: named inputs, named outputs, batches in and out.
 
-A Keras model computes by ``predict_on_batch``, which runs the very function that ``predict`` runs
-for each of its batches (``make_predict_function`` in Keras' ``tensorflow/trainer.py`` and tf_keras'
-``engine/training.py``): the same bits come out, at a fraction of ``predict``'s cost per batch.
+A Keras model computes by the very function that ``predict`` runs for each of its batches
+(``make_predict_function`` in Keras' ``tensorflow/trainer.py`` and tf_keras' ``engine/training.py``):
+the same bits come out, at a fraction of ``predict``'s cost per batch. It is made once, before any
+thread computes: tf_keras' ``predict_on_batch`` takes it off the model and puts it back at each call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,7 @@ from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.data.inputs import Input
 from spark_strategy.data.layout import sections
 from spark_strategy.errors import PlanError
+from spark_strategy.keras.transport import flavour_of
 from spark_strategy.serving import Output
 from spark_strategy.worker.blocks import decode, element_spec, finish
 from spark_strategy.worker.selection import Resolved, matrix
@@ -46,8 +48,11 @@ class Program(Protocol):
         """What comes out for an element of these TensorSpecs."""
         ...
 
-    def __call__(self, element: Any) -> list[Any]:
-        """Each output's values for a batch."""
+    def function(self, element: Any) -> Callable[[Any], list[Any]]:
+        """Batch -> each output's values, for batches of these TensorSpecs; ask ``outputs`` first.
+
+        Threads may call it at the same time.
+        """
         ...
 
 
@@ -60,7 +65,7 @@ class KerasProgram:
     """
 
     def __init__(self, model: Any, weights: Sequence[Any] = ()) -> None:
-        self.model = model
+        self._model = model
         self._weights = list(weights)
         self.inputs: tuple[Input, ...] = tuple(
             Input(one.name, tuple(one.shape[1:]), tf.as_dtype(one.dtype).name)
@@ -73,20 +78,35 @@ class KerasProgram:
         Raises:
             PlanError: the model does not take such an element.
         """
-        step = tf.function(lambda x: self.model.predict_step((x,)), autograph=False)
+        model = self._model
+        step = tf.function(lambda x: model.predict_step((x,)), autograph=False)
         try:
             traced = step.get_concrete_function(element).structured_outputs
         # Tracing runs the model's own code: anything can come out of it.
         except Exception as error:
             raise PlanError(f"The model does not take {element}: {error}") from error
         if self._weights:
-            self.model.set_weights(self._weights)
-        names = getattr(self.model, "output_names", None) or ()
+            model.set_weights(self._weights)
+        names = getattr(model, "output_names", None) or ()
         return tuple(_output(*one) for one in _named(traced, names))
 
-    def __call__(self, element: Any) -> list[Any]:
-        """Each output's values for a batch."""
-        return [value for _, value in _named(self.model.predict_on_batch(element), ())]
+    def function(self, element: Any) -> Callable[[Any], list[Any]]:
+        """What ``predict`` runs for a batch; traced once, for batches of any number of rows."""
+        self._model.make_predict_function()  # Keras 3 does not return it
+        predict = self._model.predict_function
+        if flavour_of(self._model) == "tf_keras":
+
+            def outputs(batch: Any) -> Any:
+                return predict(iter(tf.data.Dataset.from_tensors((batch,))))
+
+        else:
+            if isinstance(predict, tf.types.experimental.PolymorphicFunction):
+                predict = predict.get_concrete_function([(element,)])
+
+            def outputs(batch: Any) -> Any:
+                return predict([(batch,)])
+
+        return lambda batch: [value for _, value in _named(outputs(batch), ())]
 
 
 class SignatureProgram:
@@ -124,12 +144,16 @@ class SignatureProgram:
         del element
         return tuple(_output(*one) for one in _named(self._function.structured_outputs, ()))
 
-    def __call__(self, element: Any) -> list[Any]:
-        """Each output's values for a batch."""
-        if not isinstance(element, Mapping):
-            element = {self.inputs[0].name: element}
-        answer = self._function(**{name: self._fitting(name, x) for name, x in element.items()})
-        return [value.numpy() for _, value in _named(answer, ())]
+    def function(self, element: Any) -> Callable[[Any], list[Any]]:
+        """The signature, whatever the element."""
+        del element
+        return self._values
+
+    def _values(self, batch: Any) -> list[Any]:
+        if not isinstance(batch, Mapping):
+            batch = {self.inputs[0].name: batch}
+        answer = self._function(**{name: self._fitting(name, x) for name, x in batch.items()})
+        return [value for _, value in _named(answer, ())]
 
     def _fitting(self, name: str, value: Any) -> tf.Tensor:
         """Numbers, one per row, as a matrix of one column where that is asked for, as in Keras."""
@@ -188,12 +212,14 @@ class Answering:
 
     def __init__(self, source: Any, asked: Asked) -> None:
         self._asked = asked
-        self._program: Program = source.load()
-        self._outputs = self._program.outputs(asked.element_spec())
+        program: Program = source.load()
+        element = asked.element_spec()
+        self._outputs = program.outputs(element)
+        self._function = program.function(element)
 
     def __call__(self, block: memoryview) -> list[bytes]:
         """The reply to a block: each output's values."""
-        values = self._program(self._asked.element(block))
+        values = self._function(self._asked.element(block))
         return [
             part
             for output, value in zip(self._outputs, values, strict=True)

@@ -165,7 +165,7 @@ def test_one_process_holds_a_model_for_all_tasks_and_later_jobs(frame: DataFrame
     others = set(servers())
     scored = predict(model, frame, features="image", idle_s=IDLE_S)
     scored.count()  # needs no prediction, so computes none
-    assert set(servers()) == others
+    assert set(servers()) <= others
     before = collected(scored)
     (server,) = set(servers()) - others
     again = frame.withColumnRenamed("image", "picture")
@@ -334,7 +334,7 @@ def test_empty_frames_and_partitions_give_what_they_should(
     scored = predict(model, frame.where("id < 0"), features="image", idle_s=IDLE_S)
     assert scored.collect() == []
     assert scored.columns == [*frame.columns, "prediction"]
-    assert set(servers()) == others
+    assert set(servers()) <= others
     parts = frame.repartition(20).where("id < 3")
     few = predict(flat_model, parts, features="image", idle_s=IDLE_S)
     assert sorted(row.id for row in few.collect()) == [0, 1, 2]

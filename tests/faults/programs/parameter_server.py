@@ -8,6 +8,8 @@ from pyspark.sql import SparkSession
 
 from spark_strategy import Launcher, ParameterServer, errors, get_context
 
+READ = "read"
+
 
 def compiled():
     """A line."""
@@ -39,10 +41,23 @@ def processes(job):
 
 
 def endless(_context):
-    """Rows of ones."""
+    """Rows of ones; who reads some leaves a file where it works."""
     import tensorflow as tf
 
-    return tf.data.Dataset.from_tensors((tf.ones([8, 4]), tf.ones([8, 1]))).repeat()
+    def read(x, y):
+        with tf.control_dependencies([tf.io.write_file(READ, "")]):
+            return tf.identity(x), y
+
+    return tf.data.Dataset.from_tensors((tf.ones([8, 4]), tf.ones([8, 1]))).repeat().map(read)
+
+
+def read_file(pid):
+    """The file that this worker leaves."""
+    from pathlib import Path
+
+    import psutil
+
+    return Path(psutil.Process(pid).cwd(), READ)
 
 
 def ride_out(kills, steps):
@@ -54,14 +69,22 @@ def ride_out(kills, steps):
 
     class Kill(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            if self.armed and batch == steps // 2:
+            if not self.armed:
+                return
+            (worker,) = processes("worker:1")
+            if not read_file(worker).exists():
+                # It serves again, and the coordinator has yet to reach it.
+                time.sleep(0.05)
+            elif batch >= steps // 2:
                 self.armed = False
                 lose = signal.SIGKILL if len(killed) < kills else signal.SIGSTOP
-                os.kill(processes("worker:1")[0], lose)
+                os.kill(worker, lose)
                 killed.append(lose.name)
 
         def on_epoch_begin(self, epoch, logs=None):
             self.armed = epoch > 0
+            (worker,) = processes("worker:1")
+            read_file(worker).unlink(missing_ok=True)
 
         def on_epoch_end(self, epoch, logs=None):
             counted.append(int(self.model.optimizer.iterations.numpy()))
