@@ -1,9 +1,10 @@
 """A model as its users see it: named inputs, named outputs, batches in and out.
 
 A Keras model computes by the very function that ``predict`` runs for each of its batches
-(``make_predict_function`` in Keras' ``tensorflow/trainer.py`` and tf_keras' ``engine/training.py``):
-the same bits come out, at a fraction of ``predict``'s cost per batch. It is made once, before any
-thread computes: tf_keras' ``predict_on_batch`` takes it off the model and puts it back at each call.
+(``make_predict_function`` in Keras' ``tensorflow/trainer.py`` and tf_keras'
+``engine/training.py``): the same bits come out, at a fraction of ``predict``'s cost per batch. It
+is made once, before any thread computes: tf_keras' ``predict_on_batch`` takes it off the model for
+a moment at each call.
 """
 
 from __future__ import annotations
