@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from site_of_processes import Program, Site, Target, wait_until
 
 LOCAL_CLUSTER = "local-cluster[2,1,1024]"
+CONNECTS_CLUSTER = "local-cluster[2,2,1024]"
 LEAVE_S = 20.0
 
 
@@ -80,7 +81,7 @@ def _workers(ui: int, started: list[Program]) -> int:
 
 @pytest.fixture(scope="module")
 def connect(site: Site) -> Target:
-    """A Spark Connect server with two executors of a core each."""
+    """A Spark Connect server with two executors of two cores each."""
     port = _free_port()
     script = site.root / "home" / "sbin" / "start-connect-server.sh"
     settings = {
@@ -89,7 +90,7 @@ def connect(site: Site) -> Target:
         "spark.ui.enabled": "false",
     }
     options = [part for item in settings.items() for part in ("--conf", "{}={}".format(*item))]
-    command = ["bash", str(script), "--wait", "--master", LOCAL_CLUSTER, *options]
+    command = ["bash", str(script), "--wait", "--master", CONNECTS_CLUSTER, *options]
     server = site.start(command)
 
     def listens() -> bool:

@@ -13,7 +13,7 @@ pytestmark = [
 
 
 def test_runs_over_connect_succeed_fail_and_are_refused(connect: Target) -> None:
-    """Training works, output goes to the executors' logs, failures keep their own cause.
+    """Training works in each topology, output goes to the executors' logs, failures keep their own cause.
 
     More ranks than slots are refused by the start deadline instead of waiting for ever, and the
     session serves the next run.
@@ -41,5 +41,11 @@ def test_runs_over_connect_succeed_fail_and_are_refused(connect: Target) -> None
     assert refused["kind"] == "CapacityError", refused["text"]
     assert "start_timeout_s=8" in refused["text"]
     assert refused["seconds"] < 30
+
+    assert answer["asynchronous"]["slope"] == pytest.approx(3.0, abs=0.3)
+    assert answer["asynchronous"]["steps"] == 40 * 4
+    assert answer["chief here"]["kind"] == "PlanError"
+    assert answer["trials"] == {"0": 2, "2": 6}
+    assert "planned" in answer["failed trials"]["1"]
 
     assert answer["again"] == [0, 1]
