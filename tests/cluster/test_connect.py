@@ -13,7 +13,7 @@ pytestmark = [
 
 
 def test_runs_over_connect_succeed_fail_and_are_refused(connect: Target) -> None:
-    """Training works in each topology, output goes to the executors' logs, failures keep their own cause.
+    """Each topology trains, output goes to the executors' logs, failures keep their own cause.
 
     More ranks than slots are refused by the start deadline instead of waiting for ever, and the
     session serves the next run.
