@@ -107,10 +107,13 @@ class Attempt:
                 stage = Stage(self._spark, order, frame=self._frame(), profile=profile)
                 try:
                     stage.start()
-                    self._wait(stage, output)
+                    self._wait(stage, output, chief)
                 except BaseException:
                     _abandon(stage)
                     raise
+                if chief and chief.misses:
+                    _abandon(stage)
+                    return chief.misses.outcomes
                 outcomes = self._collected(stage, output)
                 return (*chief.outcomes(), *outcomes) if chief else outcomes
         finally:
@@ -166,10 +169,12 @@ class Attempt:
             _log.warning("No rank reached the driver at %s: its output was lost", output.address)
         return outcomes
 
-    def _wait(self, stage: Stage, output: OutputListener | None) -> None:
+    def _wait(
+        self, stage: Stage, output: OutputListener | None, chief: RankOnDriver | None
+    ) -> None:
         began = time.monotonic()
         started: float | None = None
-        while not stage.wait(_LOOK_S):
+        while not stage.wait(_LOOK_S) and not (chief and chief.misses):
             if self._halt.is_set():
                 raise Halted
             now = time.monotonic()

@@ -13,20 +13,22 @@ rows have arrived, and is answered with what is known of everyone's (``data/step
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from spark_strategy.data.steps import Shard
-from spark_strategy.spark.wire import Line, Listener, connect
+from spark_strategy.spark.wire import Line, connect
 
 SILENCE_S: Final = 20.0
 _BEAT_S: Final = 1.0
 _ROWS: Final = b"rows "
+_LEFT: Final = "left without a word: its task or its host is gone"
+_SILENT: Final = f"has been silent for {SILENCE_S:g} s: its host is gone, or the network is cut"
 
 # By name of the DataFrame.
 Counts = Mapping[str, Shard]
@@ -47,6 +49,24 @@ class Verdict(StrEnum):
     CLOSE = "close"
     RELEASE = "release"
     ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A rank that does not answer.
+
+    Attributes:
+        why: what can be said of it.
+        at: when it was last heard, in seconds since the epoch.
+    """
+
+    why: str
+    at: float
+
+    @classmethod
+    def since(cls, heard: float, *, broke: bool) -> Gone:
+        """The one last heard at ``heard`` (monotonic seconds), by a line that broke or did not."""
+        return cls(_LEFT if broke else _SILENT, time.time() - time.monotonic() + heard)
 
 
 def decide(
@@ -76,8 +96,27 @@ class Hub:
         self._states: dict[int, State] = {}
         self._lines: dict[int, Line] = {}
         self._heard: dict[int, float] = {}
+        self._ended: set[int] = set()
+        self._broken: set[int] = set()
         self._rows: list[Any] = [{} for _ in range(ranks)]
         self._lock = threading.Lock()
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether rank 0 is the last of all that ever came, evaluators aside."""
+        with self._lock:
+            return not set(self._lines) - self._ended - self._evaluators - {0}
+
+    @property
+    def gone(self) -> dict[int, Gone]:
+        """The ranks that came, have not ended, and do not answer; evaluators aside."""
+        with self._lock:
+            return {
+                rank: Gone.since(heard, broke=rank in self._broken)
+                for rank, heard in self._heard.items()
+                if rank in set(self._lines) - self._ended - self._evaluators
+                and (rank in self._broken or time.monotonic() - heard > SILENCE_S)
+            }
 
     def serve(self, who: str, line: Line) -> None:
         """One rank's line, in a thread of its own, until it ends."""
@@ -91,10 +130,11 @@ class Hub:
                 self._hear(rank, State(text.decode()))
         with self._lock:
             left_early = self._states.get(rank, State.RUNNING) is State.RUNNING
+            (self._broken if left_early else self._ended).add(rank)
             if left_early and rank in self._evaluators:
                 self._states[rank] = State.FAILED
         if left_early and rank not in self._evaluators:
-            self._tell_all(f"rank {rank} left without a word: its task or its host is gone")
+            self._tell_all(f"rank {rank} {_LEFT}")
 
     def _hear(self, rank: int, state: State) -> None:
         now = time.monotonic()
@@ -110,7 +150,7 @@ class Hub:
             verdict = decide(self._states, self._ranks, self._evaluators)
             own = self._lines[rank]
         if silent:
-            self._tell_all(f"rank {silent[0]} has been silent for {SILENCE_S:g} s")
+            self._tell_all(f"rank {silent[0]} {_SILENT}")
         elif verdict in (Verdict.GO_ON, Verdict.CLOSE):
             _send(own, verdict.encode())
         else:
@@ -153,6 +193,7 @@ class Seat:
         self._state = State.RUNNING
         self._verdict = Verdict.GO_ON
         self._why = ""
+        self._hub_gone: Gone | None = None
         self._training_ended = False
         self._rows: tuple[Counts, ...] = ()
         self._heard = time.monotonic()
@@ -169,13 +210,18 @@ class Seat:
     def verdict(self) -> Verdict:
         """The hub's word; ABORT when it has been silent for ``SILENCE_S``."""
         if self._verdict is Verdict.GO_ON and time.monotonic() - self._heard > SILENCE_S:
-            self._abort(f"rank 0 has been silent for {SILENCE_S:g} s")
+            self._cut_off(broke=False)
         return self._verdict
 
     @property
     def why(self) -> str:
         """What broke between the ranks; empty when a rank failed and said so."""
         return self._why
+
+    @property
+    def hub_gone(self) -> Gone | None:
+        """What is known where the hub itself does not answer."""
+        return self._hub_gone
 
     @property
     def training_ended(self) -> bool:
@@ -209,10 +255,11 @@ class Seat:
             elif self._verdict is Verdict.GO_ON:
                 self._why, self._verdict = why, Verdict(verdict)
         if self._verdict is Verdict.GO_ON:
-            self._abort("the control line to rank 0 broke: its task or its host is gone")
+            self._cut_off(broke=True)
 
-    def _abort(self, why: str) -> None:
-        self._why, self._verdict = why, Verdict.ABORT
+    def _cut_off(self, *, broke: bool) -> None:
+        self._hub_gone = Gone.since(self._heard, broke=broke)
+        self._why, self._verdict = f"rank 0 {self._hub_gone.why}", Verdict.ABORT
 
     def _beat(self) -> None:
         self._send()
@@ -225,10 +272,3 @@ class Seat:
 
 def _counts(fields: Mapping[str, tuple[int, bool]]) -> Counts:
     return {name: Shard(*shard) for name, shard in fields.items()}
-
-
-def open_hub(
-    sock: socket.socket, secret: bytes, ranks: int, evaluators: frozenset[int] = frozenset()
-) -> Listener:
-    """A hub on a reserved socket."""
-    return Listener(sock, secret, Hub(ranks, evaluators).serve)

@@ -15,6 +15,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from spark_strategy.spark.absence import Absence
 from spark_strategy.spark.capacity import driver_host
 from spark_strategy.spark.control import Hub
 from spark_strategy.spark.environment import import_path
@@ -69,6 +70,11 @@ class RankOnDriver:
         self._listener = Listener(reserve(order.orders.port_range), order.secret, self._serve)
         self.order = replace(order, hub=f"{host}:{self._listener.port}")
 
+    @property
+    def misses(self) -> Absence | None:
+        """The ranks that the stage waits for in vain."""
+        return self._error if isinstance(self._error, Absence) else None
+
     def outcomes(self) -> tuple[Outcome, ...]:
         """How the rank ended, of a stage that has ended; empty if no task ever came.
 
@@ -108,7 +114,7 @@ class RankOnDriver:
             own_log=False,
         )
         try:
-            self._outcome = Rank(order, self._barrier, iter(())).outcome()
+            self._outcome = Rank(order, self._barrier, iter(()), self._hub).outcome()
         # Whatever it is, it is raised in the caller's thread.
         except Exception as error:  # noqa: BLE001
             self._error = error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spark_strategy import errors
 from spark_strategy.outcome import Outcome, from_record
 from spark_strategy.parameter_server import placed
+from spark_strategy.spark.absence import told
 from spark_strategy.spark.capacity import is_connect
 from spark_strategy.spark.progress import ConnectProgress, has_started
 from spark_strategy.spark.session import own_python
@@ -90,13 +91,15 @@ class Stage:
             self._spark.sparkContext.cancelJobsWithTag(self._tag)
 
     def outcomes(self) -> tuple[Outcome, ...]:
-        """Each rank's outcome, in rank order, of a stage that has ended.
+        """Each rank's outcome, in rank order, of a stage that has ended; some if others are absent.
 
         Raises:
             SparkStrategyError: Spark ended the stage before the ranks could report.
         """
         if self._error is not None:
             _log.debug("Spark ended the stage", exc_info=self._error)
+            if known := told(str(self._error)):
+                return known
             # Not "from" it: a hundred lines of JVM frames would bury what translate() found.
             raise translate(self._error) from None
         rows = sorted(self._rows or [], key=lambda row: int(row["rank"]))

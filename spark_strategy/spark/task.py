@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +25,10 @@ from spark_strategy.outcome import Failure, Outcome, Reason, to_record
 from spark_strategy.parameter_server import serves
 from spark_strategy.plan import Orders
 from spark_strategy.spark import gpus, rendezvous
+from spark_strategy.spark.absence import Absence, absent
 from spark_strategy.spark.alone import Alone
 from spark_strategy.spark.child import Child, environment, new_folder
-from spark_strategy.spark.control import Seat, open_hub
+from spark_strategy.spark.control import Gone, Hub, Seat
 from spark_strategy.spark.environment import Versions, objection
 from spark_strategy.spark.evaluated import evaluated
 from spark_strategy.spark.feeder import Feeder
@@ -36,7 +37,7 @@ from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.rendezvous import Barrier
 from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.task_order import TaskOrder
-from spark_strategy.spark.wire import connect
+from spark_strategy.spark.wire import Listener, connect
 from spark_strategy.topology import (
     EVALUATOR,
     Topology,
@@ -78,12 +79,18 @@ class Rank:
         order: what the driver says.
         barrier: the other ranks.
         batches: the rows that Spark sends to this one.
+        hub: where somebody else keeps it for rank 0.
     """
 
     def __init__(
-        self, order: TaskOrder, barrier: Barrier, batches: Iterator[pa.RecordBatch]
+        self,
+        order: TaskOrder,
+        barrier: Barrier,
+        batches: Iterator[pa.RecordBatch],
+        hub: Hub | None = None,
     ) -> None:
         self._order = order
+        self._hub = hub
         self._batches = batches
         self._barrier = barrier
         self._began, self._began_at = time.monotonic(), time.time()
@@ -101,7 +108,11 @@ class Rank:
         return topology
 
     def outcome(self) -> Outcome:
-        """Take part, and say how it ended."""
+        """Take part, and say how it ended.
+
+        Raises:
+            Absence: it failed, and so Spark would wait for a rank that cannot be reached.
+        """
         with ExitStack() as held:
             try:
                 arrival, child, spool = self._station(held)
@@ -130,10 +141,10 @@ class Rank:
         own = held.enter_context(rendezvous.reserve(orders.port_range))
         control = order.hub if self._rank == 0 else ""
         if self._rank == 0 and not control:
-            hub = rendezvous.reserve(orders.port_range)
-            control = f"{host}:{hub.getsockname()[1]}"
-            ranks, apart = len(order.topology.tasks), evaluators(order.topology)
-            held.callback(open_hub(hub, order.secret, ranks, apart).close)
+            self._hub = Hub(len(order.topology.tasks), evaluators(order.topology))
+            line = Listener(rendezvous.reserve(orders.port_range), order.secret, self._hub.serve)
+            held.callback(line.close)
+            control = f"{host}:{line.port}"
         child, spool = self._start_child(held, devices)
         address = f"{host}:{own.getsockname()[1]}"
         return Arrival(self._rank, order.fence, address, control), child, spool
@@ -230,7 +241,19 @@ class Rank:
         outcome = Supervisor(
             child, seat, relay, seen=seen, orders=self._order.orders, feeder=feeder
         ).outcome()
-        return evaluated(outcome, child.folder) if self._evaluates else outcome
+        if self._evaluates:
+            return evaluated(outcome, child.folder)
+        if isinstance(outcome, Failure) and (gone := absent(seat, self._hub)):
+            raise Absence([*self._missing(gone, arrivals), outcome])
+        return outcome
+
+    def _missing(self, gone: dict[int, Gone], arrivals: Sequence[Arrival]) -> list[Failure]:
+        tasks = self._order.topology.tasks
+        hosts = [arrival.address.rpartition(":")[0] for arrival in arrivals]
+        return [
+            Failure(rank, str(tasks[rank]), hosts[rank], one.at, Reason.LOST, one.why)
+            for rank, one in gone.items()
+        ]
 
     def _gather(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
         order = self._order

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from spark_strategy.errors import RendezvousError
-from spark_strategy.spark.control import Seat, State, Verdict, decide, open_hub
+from spark_strategy.spark.control import Hub, Seat, State, Verdict, decide
 from spark_strategy.spark.rendezvous import reserve
 from spark_strategy.spark.wire import Line, Listener, connect, new_secret
 
@@ -19,7 +19,7 @@ SECRET = new_secret()
 @pytest.fixture
 def hub() -> Iterator[str]:
     """The address of a hub for two ranks."""
-    listener = open_hub(reserve(None), SECRET, 2)
+    listener = Listener(reserve(None), SECRET, Hub(2).serve)
     yield f"127.0.0.1:{listener.port}"
     listener.close()
 
@@ -70,7 +70,7 @@ def test_an_evaluator_ends_after_the_others_and_its_failure_is_its_own(
 
 def test_an_evaluator_that_leaves_early_is_not_missed() -> None:
     """Its line breaks; the others are released when they have finished."""
-    listener = open_hub(reserve(None), SECRET, 3, frozenset({2}))
+    listener = Listener(reserve(None), SECRET, Hub(3, frozenset({2})).serve)
     hub = f"127.0.0.1:{listener.port}"
     seats = [Seat(hub, SECRET, rank, timeout_s=5) for rank in range(3)]
     try:
@@ -120,7 +120,7 @@ def test_a_rank_whose_line_breaks_has_failed(hub: str) -> None:
 
 def test_a_hub_that_goes_away_aborts(hub: str) -> None:
     """Rank 0's task is gone."""
-    listener = open_hub(reserve(None), SECRET, 2)
+    listener = Listener(reserve(None), SECRET, Hub(2).serve)
     seat = Seat(f"127.0.0.1:{listener.port}", SECRET, 1, timeout_s=5)
     listener.close()
     assert until(lambda: seat.verdict is Verdict.ABORT)

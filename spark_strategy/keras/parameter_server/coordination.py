@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from spark_strategy.folder import WORKER_FILE
@@ -35,6 +37,19 @@ def waiting(coordinator: Any) -> int:
     """Steps that are handed out and not done yet."""
     queue = coordinator._cluster.closure_queue
     return int(queue._queue.qsize() + queue.inflight_closure_count)
+
+
+@contextlib.contextmanager
+def traced_for_workers(strategy: Any) -> Iterator[None]:
+    """Inside, what is traced is for workers, as the strategy expects of all that it runs.
+
+    It warns of a ``strategy.run`` outside ``ClusterCoordinator.schedule``, a graph's too.
+    """
+    strategy.extended._being_scheduled = True
+    try:
+        yield
+    finally:
+        strategy.extended._being_scheduled = False
 
 
 def failures() -> int:

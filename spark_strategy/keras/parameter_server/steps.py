@@ -11,6 +11,7 @@ from typing import Any, Final
 from spark_strategy.keras.parameter_server.coordination import (
     coordinator_of,
     failures,
+    traced_for_workers,
     waiting,
 )
 from spark_strategy.keras.parameter_server.source import Source
@@ -158,7 +159,8 @@ def _compiled(model: Any, step_function: Callable[[Any], Any], count: int, spec:
         # What the metrics say the chief reads from the servers, once an epoch.
         return {} if set(logs) == set(model.get_metrics_result()) else logs
 
-    return tf.function(steps, autograph=False).get_concrete_function(spec)
+    with traced_for_workers(strategy):
+        return tf.function(steps, autograph=False).get_concrete_function(spec)
 
 
 def _then(before: Any, value: Any) -> Any:

@@ -125,5 +125,6 @@ if __name__ == "__main__":
         time.sleep(0.05)
     answer["left later"] = runs_below(own.children(recursive=True))
     answer["listening"] = sorted(listening(own) - before)
+    answer["warned"] = [line for line in lines if "WARNING:tensorflow" in line]
     answer["said"] = [line for line in lines if line.startswith("chief:0 | trained")]
     print(json.dumps(answer), flush=True)

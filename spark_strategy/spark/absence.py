@@ -1,0 +1,87 @@
+"""Ranks that a failed rank cannot hear any more, and how the driver learns of them in time.
+
+The theory. A rank that has failed returns its outcome as a row, and the driver gets the rows when
+all tasks have ended. The task of a host that is gone never ends, and Spark misses an executor only
+after a minute or two (``spark.worker.timeout``, ``spark.network.timeout``). So a rank that has
+failed looks whether its peers come to their end as well. If one does not, and Spark does not say
+why within ``GRACE_S``, the rank raises :class:`Absence` out of its task, which ends the stage; what
+is known travels in the exception's text.
+
+As long as the hub lives, rank 0 knows of everybody's end; without the hub, all others know only
+that rank 0 is gone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+from spark_strategy.outcome import Outcome, from_record, to_record
+from spark_strategy.spark.control import SILENCE_S, Gone, Hub, Seat, Verdict
+
+# Spark often knows better: it sees at once that an executor's process has ended.
+GRACE_S: Final = 10.0
+_POLL_S: Final = 0.05
+_MARK: Final = "spark_strategy_outcomes:"
+# An exception of the user's own may hold anything; its text is in the report in any case.
+_MOST_PAYLOAD_BYTES: Final = 64 * 1024
+
+
+class Absence(Exception):  # noqa: N818 - it carries errors, and is none of its own
+    """Some ranks do not answer.
+
+    Args:
+        outcomes: of the absent ranks, and of the rank that misses them.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = tuple(outcomes)
+        records = []
+        for outcome in outcomes:
+            report, payload = to_record(outcome)
+            kept = payload if len(payload) <= _MOST_PAYLOAD_BYTES else b""
+            records.append([report, base64.b64encode(kept).decode()])
+        packed = base64.b64encode(zlib.compress(json.dumps(records).encode()))
+        super().__init__(f"{_MARK}{packed.decode()}:")
+
+
+def told(text: str) -> tuple[Outcome, ...]:
+    """The outcomes in the text of an error that an :class:`Absence` has become; empty if none."""
+    found = re.search(rf"{_MARK}([\w+/=]+):", text)
+    if found is None:
+        return ()
+    records = json.loads(zlib.decompress(base64.b64decode(found[1])))
+    return tuple(from_record(report, base64.b64decode(payload)) for report, payload in records)
+
+
+def absent(seat: Seat, hub: Hub | None, *, grace_s: float = GRACE_S) -> dict[int, Gone]:
+    """The ranks that do not end, of a run in which this rank has failed.
+
+    Returns soon where all end; otherwise ``grace_s`` after it is clear that one does not.
+
+    Args:
+        seat: this rank's.
+        hub: where it is kept by this process.
+        grace_s: seconds for Spark to say more.
+    """
+    deadline = time.monotonic() + SILENCE_S + grace_s
+    if hub is None:
+        while seat.verdict is Verdict.GO_ON and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        if seat.hub_gone is None:
+            return {}
+        time.sleep(grace_s)
+        return {0: seat.hub_gone}
+    since: float | None = None
+    while time.monotonic() < deadline and not hub.all_ended:
+        gone, now = hub.gone, time.monotonic()
+        since = (since or now) if gone else None
+        if since is not None and now - since > grace_s:
+            return gone
+        time.sleep(_POLL_S)
+    return {}

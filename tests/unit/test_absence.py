@@ -1,0 +1,82 @@
+"""Outcomes that travel in the text of an error, and who is missed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+
+from spark_strategy.outcome import Failure, Reason
+from spark_strategy.spark.absence import Absence, absent, told
+from spark_strategy.spark.control import Hub, Seat, State
+from spark_strategy.spark.rendezvous import reserve
+from spark_strategy.spark.wire import Listener, new_secret
+
+SECRET = new_secret()
+
+
+def failure(rank: int, *, error: bytes = b"") -> Failure:
+    """Of a rank."""
+    text = "é\n: a peer, 'quoted'\n" * 20
+    return Failure(rank, f"worker:{rank}", "host", 1.5, Reason.LOST, text, error=error)
+
+
+def test_outcomes_are_read_from_whatever_text_spark_makes_of_them() -> None:
+    """With the user's exception, unless that is large."""
+    given = (failure(0, error=b"\x00\xff" * 30), failure(1))
+    text = f"Job aborted: PythonException: Traceback\n  Absence: {Absence(given)}\n\tat java(x)\n"
+    assert told(text) == given
+    (found,) = told(str(Absence([failure(2, error=bytes(10**6))])))
+    assert found == failure(2)
+    assert told("ExecutorLostFailure (executor 1 exited)") == ()
+
+
+def test_nobody_is_missed_where_all_end_and_rank_0_waits_for_it() -> None:
+    """Neither by rank 0, which keeps the hub, nor by another rank; evaluators may stay."""
+    hub = Hub(4, frozenset({3}))
+    with ExitStack() as held:
+        listener = Listener(reserve(None), SECRET, hub.serve)
+        held.callback(listener.close)
+        address = f"127.0.0.1:{listener.port}"
+        seats = [Seat(address, SECRET, rank, timeout_s=5) for rank in range(4)]
+        for seat in seats:
+            held.callback(seat.close)
+        for seat in seats[:3]:
+            seat.report(State.FAILED)
+        assert absent(seats[1], None) == {}
+        seats[1].close()
+        leaves = threading.Timer(0.5, seats[2].close)
+        leaves.start()
+        began = time.monotonic()
+        assert absent(seats[0], hub) == {}
+        assert time.monotonic() - began > 0.3
+
+
+def test_a_rank_that_left_without_a_word_is_missed_and_one_that_never_came_is_not() -> None:
+    """By rank 0; its line broke while it was running."""
+    hub = Hub(3)
+    with ExitStack() as held:
+        listener = Listener(reserve(None), SECRET, hub.serve)
+        held.callback(listener.close)
+        address = f"127.0.0.1:{listener.port}"
+        seats = [Seat(address, SECRET, rank, timeout_s=5) for rank in range(2)]
+        held.callback(seats[0].close)
+        time.sleep(0.3)
+        seats[1].close()
+        seats[0].report(State.FAILED)
+        (gone,) = absent(seats[0], hub, grace_s=0.5).items()
+        assert gone[0] == 1
+        assert "left without a word" in gone[1].why
+        assert time.time() - 30 < gone[1].at < time.time()
+
+
+def test_a_hub_that_went_away_is_missed() -> None:
+    """By a rank that keeps none."""
+    with ExitStack() as held:
+        listener = Listener(reserve(None), SECRET, Hub(2).serve)
+        seat = Seat(f"127.0.0.1:{listener.port}", SECRET, 1, timeout_s=5)
+        held.callback(seat.close)
+        listener.close()
+        (gone,) = absent(seat, None, grace_s=0.5).items()
+        assert gone[0] == 0
+        assert "left without a word" in gone[1].why
