@@ -191,6 +191,7 @@ class Seat:
     def __init__(self, address: str, secret: bytes, rank: int, *, timeout_s: float) -> None:
         self._line = connect(address, secret, str(rank), timeout_s=timeout_s)
         self._state = State.RUNNING
+        self._lock = threading.Lock()
         self._verdict = Verdict.GO_ON
         self._why = ""
         self._hub_gone: Gone | None = None
@@ -267,7 +268,8 @@ class Seat:
             self._send()
 
     def _send(self) -> None:
-        _send(self._line, self._state.encode())
+        with self._lock:  # else a beat could bring an older state after a newer one
+            _send(self._line, self._state.encode())
 
 
 def _counts(fields: Mapping[str, tuple[int, bool]]) -> Counts:

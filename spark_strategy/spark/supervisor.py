@@ -110,6 +110,8 @@ class Supervisor:
                 case Verdict.RELEASE:
                     return self._success()
                 case Verdict.ABORT:
+                    # That this rank ends is known, and nobody needs to miss it.
+                    self._seat.report(State.FAILED)
                     # The chief may say sooner that a server is gone than the server's task sees it.
                     is_harmless = finished and not self._seen.serves
                     return self._stopped() if is_harmless else self._aborted()
