@@ -64,20 +64,17 @@ def test_ctrl_c_ends_the_run_and_not_the_session(local_cluster: Target) -> None:
     assert answer["again"] == [0, 1]
 
 
-@pytest.mark.timeout(320)
 @pytest.mark.usefixtures("leaves_nothing_here")
 def test_a_host_that_is_gone_is_named_before_spark_misses_it(local_cluster: Target) -> None:
-    """Without Spark's one or two minutes; by rank 0, by a peer, by a chief on the driver."""
-    answer = local_cluster.site.program("stops_executor", local_cluster.url).answer(290)
+    """Without Spark's one or two minutes: rank 0 by its peer, a peer by rank 0 (on the driver)."""
+    answer = local_cluster.site.program("stops_executor", local_cluster.url).answer(200)
 
-    for who, task in (("a peer", "worker:1"), ("rank 0", "worker:0"), ("a worker", "worker:0")):
-        ended = answer[who]
+    for ended in answer.values():
         assert ended["error"] == "WorkerError", ended
-        assert ended["failures"][0] == [task, "lost"]
+        assert ended["failures"][0] == ["worker:0", "lost"]
         first = ended["message"].partition("\n")[0]
-        assert first.startswith(f"{task} (rank ")
+        assert first.startswith("worker:0 (rank ")
         assert "has been silent for 20 s" in first
         assert 20 < ended["seconds"] < 55
         assert ended["again"] == [0, 1]
-    assert answer["a peer"]["failures"][1:] == [["worker:0", "lost"]]
     assert answer["rank 0"]["failures"][1:] == [["worker:1", "lost"]]

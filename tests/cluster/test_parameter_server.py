@@ -126,6 +126,7 @@ def test_a_chief_on_the_driver_takes_no_slot(on_driver: dict[str, Any]) -> None:
     assert on_driver["ranks"] == 3
     assert on_driver["rows"] == [0, 400, 0]
     assert on_driver["said"] == ["chief:0 | trained"]
+    assert on_driver["warned"] == []
     assert "slots              2 of 2" in on_driver["plan"]
     assert "needs 3 tasks at once but Spark has 2 slots" in on_driver["too_large"]["error"]
     assert "has no IPv4 address on interface='ib9'" in on_driver["elsewhere"]["error"]

@@ -65,7 +65,6 @@ def missing(topology, task, calls):
 if __name__ == "__main__":
     SparkSession.builder.master(sys.argv[1]).getOrCreate()
     answer = {
-        "a peer": missing(MultiWorker(2), "worker:1", 2),
         "rank 0": missing(MultiWorker(2), "worker:0", 2),
         "a worker": missing(ParameterServer(1, chief="driver"), "worker:0", 1),
     }
