@@ -110,8 +110,7 @@ class Supervisor:
                 case Verdict.RELEASE:
                     return self._success()
                 case Verdict.ABORT:
-                    # That this rank ends is known, and nobody needs to miss it.
-                    self._seat.report(State.FAILED)
+                    self._seat.report(State.FAILED)  # else the others would miss this rank
                     # The chief may say sooner that a server is gone than the server's task sees it.
                     is_harmless = finished and not self._seen.serves
                     return self._stopped() if is_harmless else self._aborted()
@@ -192,8 +191,7 @@ class Supervisor:
             self._seat.report(State.FAILED)
             end = self._exit_within(_FAILED_LEAVE_S) or Exit(1, 0, said[0].at)
         if end is None:
-            guard = self._child.guard_code
-            if guard is None:
+            if (guard := self._child.guard_code) is None:
                 return None
             what = f"lost the guard of its process, which ended with code {guard} (a full disk?)"
             return self._failure(Reason.EXITED if guard >= 0 else Reason.KILLED, what)

@@ -12,7 +12,7 @@ import pytest
 
 PROGRAM = Path(__file__).parent / "programs" / "parameter_server.py"
 DEADLINE_S = 230
-KILLS, STEPS = 3, 300
+KILLS, STEPS = 3, 600
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(DEADLINE_S + 20)]
 

@@ -61,7 +61,10 @@ def read_file(pid):
 
 
 def ride_out(kills, steps):
-    """Lose a worker in each epoch but the first, amid its steps; freeze it in the last."""
+    """Lose a worker in each epoch but the first, amid its steps; freeze it in the last.
+
+    It is lost once it takes steps again, while there are steps left for it.
+    """
     import os
     import signal
 
@@ -69,13 +72,13 @@ def ride_out(kills, steps):
 
     class Kill(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            if not self.armed:
+            if not self.armed or batch > steps - 100:
                 return
             (worker,) = processes("worker:1")
             if not read_file(worker).exists():
                 # It serves again, and the coordinator has yet to reach it.
                 time.sleep(0.05)
-            elif batch >= steps // 2:
+            elif batch > 50:
                 self.armed = False
                 lose = signal.SIGKILL if len(killed) < kills else signal.SIGSTOP
                 os.kill(worker, lose)
@@ -128,7 +131,7 @@ def main(master):
         sys.stderr.write(f"{line}\n")
 
     launcher = Launcher(ParameterServer(2), spark=spark, logs=shown, timeout_s=140)
-    survived = launcher.run(ride_out, 3, 300)
+    survived = launcher.run(ride_out, 3, 600)
     answer = {
         **survived.value,
         "restarts": survived.restarts,
