@@ -83,6 +83,7 @@ def ride_out(kills, steps):
                 lose = signal.SIGKILL if len(killed) < kills else signal.SIGSTOP
                 os.kill(worker, lose)
                 killed.append(lose.name)
+                lost.append(worker)
 
         def on_epoch_begin(self, epoch, logs=None):
             self.armed = epoch > 0
@@ -91,12 +92,12 @@ def ride_out(kills, steps):
 
         def on_epoch_end(self, epoch, logs=None):
             counted.append(int(self.model.optimizer.iterations.numpy()))
-            # The next kill meets a worker that is back.
+            # Lost between two steps, it held up nobody; the next loss meets a worker that is back.
             deadline = time.monotonic() + 60
-            while not processes("worker:1") and time.monotonic() < deadline:
+            while not set(processes("worker:1")) - set(lost) and time.monotonic() < deadline:
                 time.sleep(0.05)
 
-    killed, counted = [], []
+    killed, counted, lost = [], [], []
     compiled().fit(endless, steps_per_epoch=steps, epochs=kills + 2, callbacks=[Kill()], verbose=2)
     return {"counted": counted, "killed": killed}
 
