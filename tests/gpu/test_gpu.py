@@ -1,7 +1,8 @@
 """On a machine with a GPU: Spark assigns it, ranks compute on it, and the numbers are the CPU's.
 
-``tox -e gpu``; not part of ``.ci/run``, which must pass on machines without one. One GPU is enough:
-Spark cuts it into quarters, so that several ranks share it, with `ring` (NCCL refuses that).
+``tox run -e gpu``; not part of ``.ci/run``, which must pass on machines without one. A task of the
+session holds a quarter of a GPU, and a rank with ``gpus_per_worker=1`` a whole one; what takes two
+whole ones is skipped where there is one. What of this has been run where: docs/gpus.md.
 """
 
 from __future__ import annotations
@@ -37,25 +38,38 @@ END { printf "{\\"name\\": \\"gpu\\", \\"addresses\\": [%s]}", all }'
 """
 
 
+def gpus() -> int:
+    """GPUs of this machine; an error where there is none, or no driver."""
+    listed = subprocess.check_output(["nvidia-smi", "-L"], text=True)
+    return len(listed.splitlines())
+
+
+@pytest.fixture
+def two_gpus() -> None:
+    """For ranks that need one each."""
+    if gpus() < 2:
+        pytest.skip("needs two GPUs")
+
+
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """An executor of four cores with one GPU, of which a task holds a quarter."""
-    subprocess.run(["nvidia-smi", "-L"], check=True)  # fails where there is none
+    """An executor with all GPUs of this machine and four cores, of which a task holds a quarter."""
+    amount = str(gpus())
     script = tmp_path_factory.mktemp("discovery") / "gpus.sh"
     script.write_text(DISCOVERY)
     script.chmod(0o755)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.update(SHARED)  # this process builds models; the model's server inherits it
     session = (
         SparkSession.builder.master("local-cluster[1,4,2048]")
         .config("spark.executor.memory", "2g")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.worker.resource.gpu.amount", "1")
+        .config("spark.worker.resource.gpu.amount", amount)
         .config("spark.worker.resource.gpu.discoveryScript", str(script))
-        .config("spark.executor.resource.gpu.amount", "1")
+        .config("spark.executor.resource.gpu.amount", amount)
         .config("spark.executor.resource.gpu.discoveryScript", str(script))
         .config("spark.task.resource.gpu.amount", "0.25")
-        .config("spark.executorEnv.TF_FORCE_GPU_ALLOW_GROWTH", "true")
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("OFF")
@@ -81,16 +95,17 @@ def devices() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "visible", "gpus", "place"),
-    [(1, "0", 1, "device:GPU:0"), (None, "0", 1, "device:GPU:0"), (0, "", 0, "device:CPU:0")],
+    ("wanted", "gpus", "place"),
+    [(1, 1, "device:GPU:0"), (None, 1, "device:GPU:0"), (0, 0, "device:CPU:0")],
 )
 def test_a_rank_sees_what_spark_assigned(
-    spark: SparkSession, wanted: int | None, visible: str, gpus: int, place: str
+    spark: SparkSession, wanted: int | None, gpus: int, place: str
 ) -> None:
     """A whole GPU by a resource profile, the session's quarter of one, and none."""
     found = launcher(MultiWorker(1), gpus_per_worker=wanted).run(devices).value
 
-    assert found == {"visible": visible, "gpus": gpus, "variable": place, "replicas": 1}
+    assert [bool(one) for one in found.pop("visible").split(",")] == [gpus > 0]
+    assert found == {"gpus": gpus, "variable": place, "replicas": 1}
 
 
 def rows() -> tuple[np.ndarray, np.ndarray]:
@@ -161,19 +176,21 @@ def test_one_rank_with_a_gpu_equals_the_cpu(on_cpu: dict[str, Any], communicatio
     agree(found, on_cpu)
 
 
-def test_xla_compiles_the_step_for_a_gpu(on_cpu: dict[str, Any]) -> None:
-    """jit_compile=True is left as asked where there is a GPU."""
+def test_xla_is_taken_back(on_cpu: dict[str, Any]) -> None:
+    """jit_compile=True would end in an error of TensorFlow's (keras#19005)."""
     found = launcher(MultiWorker(1), gpus_per_worker=1).run(trained, jit_compile=True).value
 
     agree(found, on_cpu)
 
 
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize("communication", ["auto", "nccl", "ring"])
 @pytest.mark.parametrize("compiled", [{}, {"steps_per_execution": 4}], ids=str)
-def test_two_ranks_on_one_gpu_equal_one_process(
-    on_cpu: dict[str, Any], compiled: dict[str, Any]
+def test_two_ranks_equal_one_process(
+    on_cpu: dict[str, Any], communication: str, compiled: dict[str, Any]
 ) -> None:
     """Gradients, clipping, metrics and normalisation go between ranks from GPU memory."""
-    asked = launcher(MultiWorker(2), communication="ring")
+    asked = launcher(MultiWorker(2), gpus_per_worker=1, communication=communication)
     values = asked.run(trained, **compiled).values
 
     for value in values:
@@ -181,11 +198,11 @@ def test_two_ranks_on_one_gpu_equal_one_process(
         agree(value, on_cpu)
 
 
+@pytest.mark.usefixtures("two_gpus")
 def test_mixed_precision_of_two_ranks(on_cpu: dict[str, Any]) -> None:
     """float16 with loss scaling, on units that compute it."""
-    one, other = (
-        launcher(MultiWorker(2), communication="ring").run(trained, policy="mixed_float16").values
-    )
+    asked = launcher(MultiWorker(2), gpus_per_worker=1)
+    one, other = asked.run(trained, policy="mixed_float16").values
 
     agree(one, other, tolerance=0.0)
     agree(one, on_cpu, tolerance=0.05)
@@ -210,22 +227,22 @@ def build() -> Any:
 
 
 def test_fit_feeds_a_gpu(spark: SparkSession, frame: DataFrame) -> None:
-    """Rows from Spark, two ranks on the GPU, and the losses of the CPU."""
-    losses = [
+    """Rows from Spark, a rank on the GPU, and the losses of the CPU."""
+    ours, theirs = (
         fit(
             build,
             frame,
-            launcher=launcher(MultiWorker(2), communication="ring", **gpus),
+            launcher=launcher(MultiWorker(1), gpus_per_worker=gpus),
             features="x",
             label="y",
             batch_size=ROWS,
             epochs=4,
         ).history["loss"]
-        for gpus in ({}, {"gpus_per_worker": 0})
-    ]
+        for gpus in (1, 0)
+    )
 
-    assert losses[0][-1] < losses[0][0]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)  # TF32 is on
+    assert ours[-1] < ours[0]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)  # TF32 is on
 
 
 def test_predict_scores_on_the_gpu(spark: SparkSession, frame: DataFrame) -> None:
@@ -250,7 +267,7 @@ def test_predict_scores_on_the_gpu(spark: SparkSession, frame: DataFrame) -> Non
     ours = np.array(scored["prediction"].to_pylist())
 
     assert len(ours) == ROWS
-    assert pids.strip(), "no process holds the GPU"
+    assert set(pids.split()) - {str(os.getpid())}, "no server holds the GPU"
     # TF32 has ten bits of mantissa; the driver may be without a GPU.
     np.testing.assert_allclose(ours, model.predict(x, verbose=0), atol=2e-3)
 

@@ -1,4 +1,4 @@
-"""Keras 3 does not notice that XLA cannot compile a multi-worker step on CPU devices."""
+"""Keras 3 does not notice that XLA cannot compile a step of several workers."""
 
 from __future__ import annotations
 
