@@ -2,7 +2,7 @@
 
 A DataFrame of 784 floats in Spark's own memory, a small MLP and a small CNN, two cores. Keras alone
 is ``model.predict`` over the same rows as one numpy array in this process, with as many threads.
-All three use the same batch size and are run in turns; the results must have the same bits. Then
+All three use the same batch size and are run in turns; ours must have the bits of Keras alone. Then
 the resident memory of JVM, Python workers and model server, with eight Python workers and with
 one, by small Arrow batches and by Spark's; and the seconds to the first row, for a model that no
 executor holds yet and for one that is held.

@@ -92,10 +92,13 @@ class KerasProgram:
         return tuple(_output(*one) for one in _named(traced, names))
 
     def function(self, element: Any) -> Callable[[Any], list[Any]]:
-        """What ``predict`` runs for a batch; traced once, for batches of any number of rows."""
+        """What ``predict`` runs for a batch of any number of rows; compiles tf_keras ones anew."""
+        is_tf_keras = flavour_of(self._model) == "tf_keras"
+        if is_tf_keras:
+            _compile_for_single_batches(self._model)
         self._model.make_predict_function()  # Keras 3 does not return it
         predict = self._model.predict_function
-        if flavour_of(self._model) == "tf_keras":
+        if is_tf_keras:
 
             def outputs(batch: Any) -> Any:
                 return predict(iter(tf.data.Dataset.from_tensors((batch,))))
@@ -108,6 +111,14 @@ class KerasProgram:
                 return predict([(batch,)])
 
         return lambda batch: [value for _, value in _named(outputs(batch), ())]
+
+
+def _compile_for_single_batches(model: Any) -> None:
+    """Its function would take ``steps_per_execution`` batches at once, and is given one."""
+    import tf_keras
+
+    # A subclass may have a compile of its own, with other arguments.
+    tf_keras.Model.compile(model, run_eagerly=model.run_eagerly, jit_compile=model.jit_compile)
 
 
 class SignatureProgram:

@@ -45,3 +45,20 @@ def test_threads_compute_at_once(package: str) -> None:
 
     with ThreadPoolExecutor(THREADS) as pool:
         assert len(list(pool.map(computed, range(CALLS)))) == CALLS
+
+
+@pytest.mark.parametrize(
+    ("package", "steps"), [("keras", 4), ("tf_keras", 4), ("tf_keras", "auto")]
+)
+def test_a_model_that_was_compiled_for_several_steps(package: str, steps: int | str) -> None:
+    """A program is given one batch at a time, whatever ``fit`` was given."""
+    keras = importlib.import_module(package)
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(4)])
+    model.compile("sgd", "mse", steps_per_execution=steps)
+    batch = np.ones((5, 3), "f4")
+    expected = keras.models.clone_model(model)
+    expected.set_weights(model.get_weights())
+
+    (values,) = KerasProgram(model).function(tf.TensorSpec([None, 3], tf.float32))(batch)
+
+    np.testing.assert_array_equal(values, expected.predict(batch, verbose=0))

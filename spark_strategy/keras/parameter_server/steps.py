@@ -131,7 +131,7 @@ def overrides_step(model: Any) -> bool:
 def _compiled(model: Any, step_function: Callable[[Any], Any], count: int, spec: Any) -> Any:
     """``count`` steps as one graph. Its outputs travel to the chief only where they are needed.
 
-    It is made once: the coordinator looks a ``tf.function`` up for each step, which took the chief
+    Traced once, here: a coordinator looks a ``tf.function`` up for each step, which took the chief
     half of its time.
 
     Args:

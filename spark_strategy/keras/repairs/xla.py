@@ -3,7 +3,8 @@
 Keras compiles the step as a whole, with ``strategy.run`` and the collectives inside. On CPU devices
 TensorFlow says "Collectives are not yet implemented for CPU devices when compiling with XLA"
 (b/194942685). With GPUs it puts the compiled step on the host, from where XLA refuses variables in
-GPU memory (keras#19005; measured on an H100, with one replica already). Keras' default
+GPU memory (keras#19005; measured on an H100 with Keras 3, with one replica already). tf_keras
+compiles inside ``strategy.run`` and fails otherwise (tf-keras#385, not measured here). The default
 ``jit_compile="auto"`` means no XLA under a strategy. An explicit True is taken back, with the
 warning Keras gives for other models that XLA cannot compile.
 """
