@@ -80,22 +80,29 @@ class Calls:
         """
         if show is not None:
             show = _one_at_a_time(show)
-        failed = 0
+        spare = None if max_failures is None else threading.Semaphore(max_failures)
+
+        def end(index: int) -> End:
+            ended = self._end(index, profile, show)
+            failed = not isinstance(ended, Success)
+            # Counted here, before this thread takes the next call, which must not begin then.
+            if failed and spare is not None and not spare.acquire(blocking=False):
+                self._halt.set()
+            return ended
+
         with ThreadPoolExecutor(len(self._plan.topology.tasks)) as pool:
+            # Wrapped anew for each: they would share one set of Spark's local properties.
             ends = [
-                # Wrapped anew for each: they would share one set of Spark's local properties.
-                pool.submit(inheriting(self._spark, self._end), index, profile, show)
+                pool.submit(inheriting(self._spark, end), index)
                 for index in range(len(self._attempts))
             ]
             try:
-                for end in as_completed(ends):
-                    failed += not isinstance(end.result(), Success)
-                    if max_failures is not None and failed > max_failures:
-                        self._halt.set()
+                for done in as_completed(ends):
+                    done.result()
             except BaseException:
                 self._halt.set()
                 raise
-        return tuple(end.result() for end in ends)
+        return tuple(done.result() for done in ends)
 
     def _any_runs(self) -> bool:
         return any(attempt.running for attempt in self._attempts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import tensorflow as tf
@@ -105,6 +106,23 @@ class SparkClusterResolver(tf.distribute.cluster_resolver.ClusterResolver):
         Every rank of a run is assigned the same number, so this answers for any task.
         """
         del task_type, task_id, config_proto
-        kinds = ("GPU", "TPU")
-        counts = {kind: len(tf.config.list_logical_devices(kind)) for kind in kinds}
-        return {kind: count for kind, count in counts.items() if count}
+        counts = own_devices(self.task_type, self.task_id)
+        return {kind: counts[kind] for kind in ("GPU", "TPU") if counts[kind]}
+
+
+def own_devices(job: str | None, index: int | None) -> Counter[str]:
+    """Logical devices of this process by kind, such as ``{"CPU": 1, "GPU": 2}``.
+
+    TensorFlow lists those of all tasks once it has joined the cluster, which a strategy does before
+    it asks for the accelerators: ``ClusterResolver`` itself then counts everybody's (b/126786766).
+
+    Args:
+        job: this task's.
+        index: of this task in its job.
+    """
+    listed = [tf.DeviceSpec.from_string(one.name) for one in tf.config.list_logical_devices()]
+    return Counter(
+        device.device_type
+        for device in listed
+        if device.job in (None, "localhost") or (device.job, device.task) == (job, index)
+    )

@@ -1,8 +1,9 @@
 """On a machine with a GPU: Spark assigns it, ranks compute on it, and the numbers are the CPU's.
 
 ``tox run -e gpu``; not part of ``.ci/run``, which must pass on machines without one. A task of the
-session holds a quarter of a GPU, and a rank with ``gpus_per_worker=1`` a whole one; what takes two
-whole ones is skipped where there is one. What of this has been run where: docs/gpus.md.
+session holds a quarter of a GPU, and a rank with ``gpus_per_worker=1`` a whole one. Two ranks share
+the GPU where there is one; NCCL between them is skipped there, which wants one for each. What of
+this has been run where: docs/gpus.md.
 """
 
 from __future__ import annotations
@@ -46,13 +47,6 @@ def gpus_here() -> int:
     return len(listed.splitlines())
 
 
-@pytest.fixture
-def two_gpus() -> None:
-    """For ranks that need one each."""
-    if gpus_here() < 2:
-        pytest.skip("needs two GPUs")
-
-
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """An executor with all GPUs of this machine and four cores, of which a task holds a quarter."""
@@ -94,6 +88,11 @@ def devices() -> dict[str, Any]:
         "variable": tf.Variable([1.0]).device.rpartition("/")[2],
         "replicas": tf.distribute.get_strategy().num_replicas_in_sync,
     }
+
+
+def two_ranks(**options: Any) -> Launcher:
+    """With a GPU each, or with a quarter of the one there is."""
+    return launcher(MultiWorker(2), gpus_per_worker=1 if gpus_here() > 1 else None, **options)
 
 
 @pytest.mark.parametrize(
@@ -185,14 +184,15 @@ def test_xla_is_taken_back(on_cpu: dict[str, Any]) -> None:
     agree(found, on_cpu)
 
 
-@pytest.mark.usefixtures("two_gpus")
-@pytest.mark.parametrize("communication", ["auto", "nccl", "ring"])
 @pytest.mark.parametrize("compiled", [{}, {"steps_per_execution": 4}], ids=str)
+@pytest.mark.parametrize("communication", ["auto", "ring", "nccl"])
 def test_two_ranks_equal_one_process(
     on_cpu: dict[str, Any], communication: str, compiled: dict[str, Any]
 ) -> None:
     """Gradients, clipping, metrics and normalisation go between ranks from GPU memory."""
-    asked = launcher(MultiWorker(2), gpus_per_worker=1, communication=communication)
+    if communication == "nccl" and gpus_here() < 2:
+        pytest.skip("NCCL wants a GPU for each rank")
+    asked = two_ranks(communication=communication)
     values = asked.run(trained, **compiled).values
 
     for value in values:
@@ -200,11 +200,9 @@ def test_two_ranks_equal_one_process(
         agree(value, on_cpu)
 
 
-@pytest.mark.usefixtures("two_gpus")
 def test_mixed_precision_of_two_ranks(on_cpu: dict[str, Any]) -> None:
     """float16 with loss scaling, on units that compute it."""
-    asked = launcher(MultiWorker(2), gpus_per_worker=1)
-    one, other = asked.run(trained, policy="mixed_float16").values
+    one, other = two_ranks().run(trained, policy="mixed_float16").values
 
     agree(one, other, tolerance=0.0)
     agree(one, on_cpu, tolerance=0.05)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from spark_strategy import SparkClusterResolver
+from spark_strategy import Launcher, MultiWorker, SparkClusterResolver, get_context
 from spark_strategy.cluster import Cluster
 from spark_strategy.errors import PlanError
-from spark_strategy.topology import MultiWorker, TaskId
+from spark_strategy.topology import TaskId
+from spark_strategy.worker.resolver import own_devices
 
 CLUSTER = Cluster(MultiWorker(2).tasks, ("a:1", "b:2"))
 
@@ -46,3 +47,15 @@ def test_a_task_outside_the_cluster_is_refused() -> None:
     """The message lists the tasks there are."""
     with pytest.raises(PlanError, match="ps:0 is not one of the cluster's tasks: worker:0"):
         SparkClusterResolver(CLUSTER, TaskId("ps", 0))
+
+
+@pytest.mark.usefixtures("spark", "leaves_nothing")
+def test_devices_of_other_ranks_are_not_counted() -> None:
+    """A rank would wait for replicas that nobody runs: TensorFlow lists all ranks' devices."""
+
+    def counts() -> tuple[int, int]:
+        task = get_context().task
+        return len(tf.config.list_logical_devices("CPU")), own_devices(task.job, task.index)["CPU"]
+
+    assert Launcher(MultiWorker(2), logs=None).run(counts).values == ((2, 1), (2, 1))
+    assert own_devices("worker", 1)["CPU"] == len(tf.config.list_logical_devices("CPU"))
