@@ -226,19 +226,14 @@ def build() -> Any:
     return model
 
 
-def test_fit_feeds_a_gpu(spark: SparkSession, frame: DataFrame) -> None:
-    """Rows from Spark, a rank on the GPU, and the losses of the CPU."""
+def test_fit_feeds_gpus(spark: SparkSession, frame: DataFrame) -> None:
+    """Rows from Spark, two ranks on GPUs, and the losses of one on the CPU."""
+    on_cpu = launcher(MultiWorker(1), gpus_per_worker=0)
     ours, theirs = (
-        fit(
-            build,
-            frame,
-            launcher=launcher(MultiWorker(1), gpus_per_worker=wanted),
-            features="x",
-            label="y",
-            batch_size=ROWS,
-            epochs=4,
-        ).history["loss"]
-        for wanted in (1, 0)
+        fit(build, frame, launcher=one, features="x", label="y", batch_size=ROWS, epochs=4).history[
+            "loss"
+        ]
+        for one in (two_ranks(), on_cpu)
     )
 
     assert ours[-1] < ours[0]

@@ -41,7 +41,8 @@ def _mend() -> None:
         finite = check(self, grads)
         if not in_one_of_several_replicas():
             return finite
-        return tf.equal(sum_over_replicas(1 - tf.cast(finite, tf.int32)), 0)
+        # No integers: collectives between GPUs do not take int32.
+        return tf.equal(sum_over_replicas(1.0 - tf.cast(finite, tf.float32)), 0.0)
 
     optimizer.check_finite = check_finite
 
