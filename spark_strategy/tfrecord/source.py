@@ -28,7 +28,15 @@ from spark_strategy.tfrecord.options import Mode, Options, parse_options
 from spark_strategy.tfrecord.partitions import partition_types
 from spark_strategy.tfrecord.reading import Plan, read_file
 from spark_strategy.tfrecord.records import Piece, read_pieces
-from spark_strategy.tfrecord.writing import Job, abort, commit, stream_key, write_files
+from spark_strategy.tfrecord.writing import (
+    Job,
+    abort,
+    begin,
+    commit,
+    stream_key,
+    while_wanted,
+    write_files,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -96,6 +104,7 @@ class TFRecordDataSource(DataSource):
             if job.options.if_exists == "ignore":
                 return _Nothing()
             raise PlanError(f"{job.place.url} has files already, and ifExists is 'error'.")
+        begin(job)
         return _Writer(job)
 
     def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802 - Spark's
@@ -239,7 +248,8 @@ class _Writer(DataSourceArrowWriter):
         self._job = job
 
     def write(self, iterator: Iterator[pa.RecordBatch]) -> Written:
-        return Written(write_files(self._job, iterator, task_name()))
+        wanted = while_wanted(self._job, iterator)
+        return Written(write_files(self._job, wanted, task_name()))
 
     def commit(self, messages: Sequence[Any]) -> None:
         commit(self._job, [message.files for message in messages if message is not None])

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 import pyarrow as pa
 
-from spark_strategy.errors import PlanError
+from spark_strategy.errors import PlanError, SparkStrategyError
 from spark_strategy.tfrecord.encoding import encode_batch
 from spark_strategy.tfrecord.features import Feature, check_message
 from spark_strategy.tfrecord.files import Place, find_files
@@ -78,6 +78,33 @@ class Job:
     def scratch(self) -> str:
         """The job's temporary folder."""
         return f"{self.place.path}/{_TEMPORARY}/{self.key}"
+
+    @property
+    def begun(self) -> str:
+        """The file that is there from :func:`begin` to the end of the job."""
+        return f"{self.scratch}/_BEGUN"
+
+
+def begin(job: Job) -> None:
+    """Make the temporary folder, before any task does."""
+    job.place.filesystem.makedirs(job.scratch, exist_ok=True)
+    with job.place.filesystem.open(job.begun, "wb"):
+        pass
+
+
+def while_wanted(job: Job, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """A task's batches, as long as its job has not ended.
+
+    Spark aborts a job as soon as one task has failed for good, and leaves the others two seconds
+    (``spark.python.task.killTimeout``). What they write then nobody would remove.
+
+    Raises:
+        SparkStrategyError: the job has ended.
+    """
+    for batch in batches:
+        if not job.place.filesystem.exists(job.begun):
+            raise SparkStrategyError(f"The write to {job.place.url} was given up.")
+        yield batch
 
 
 def write_files(job: Job, batches: Iterable[pa.RecordBatch], name: str) -> tuple[str, ...]:

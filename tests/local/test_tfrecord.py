@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - what every Spark program calls it
+from pyspark.sql.types import LongType, StructType
 
+from spark_strategy.errors import SparkStrategyError
 from spark_strategy.tfrecord import register_tfrecord
+from spark_strategy.tfrecord.source import TFRecordDataSource
 
 ROWS = """
     SELECT id, CAST(id AS INT) AS small, id % 2 = 0 AS flag, CAST(id AS FLOAT) / 4 AS fraction,
@@ -232,6 +236,18 @@ def test_a_failed_write_leaves_nothing(spark: SparkSession, tmp_path: Path) -> N
         rows.write.format("tfrecord").mode("overwrite").save(str(path))
     assert files(path) == before
     assert not (path / "_temporary").exists()
+
+
+def test_a_task_that_outlives_its_job_writes_nothing(tmp_path: Path) -> None:
+    """Spark aborts the job when one task has failed, and the others may run for seconds more."""
+    writer = TFRecordDataSource({"path": str(tmp_path)}).writer(
+        StructType().add("x", LongType()), False
+    )
+    late = pa.RecordBatch.from_pydict({"x": [1]})
+    writer.abort([])
+    with pytest.raises(SparkStrategyError, match="was given up"):
+        writer.write(iter([late]))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_files_are_refused_skipped_or_told(spark: SparkSession, tmp_path: Path) -> None:
