@@ -97,6 +97,11 @@ class ServerFolder:
         """The pickled model; removed once it is loaded."""
         return self.path / "model"
 
+    @property
+    def temporary_path(self) -> Path:
+        """For what the model and TensorFlow write, such as the code that autograph generates."""
+        return self.path / "temporary"
+
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
         """Alone among all that may start, end or remove the server.
@@ -126,9 +131,11 @@ class ServerFolder:
         except BlockingIOError:
             os.close(alive)
             return -1
+        shutil.rmtree(self.temporary_path, ignore_errors=True)
         for place in self.path.iterdir():
             if place != self.alive_path:
                 place.unlink()
+        self.temporary_path.mkdir()
         (self.path / "order").write_bytes(pickle.dumps(order))
         return alive
 

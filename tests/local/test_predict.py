@@ -414,17 +414,17 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
         predict(asked.pop("model"), frame, **asked)
 
 
-def test_a_session_that_stops_takes_its_models_along() -> None:
+def test_a_session_that_stops_takes_its_models_along(tmp_path: Path) -> None:
     """No process and no file stays, however long the model was to stay in memory."""
     program = """
         import os, sys, time, glob
         os.environ["PYSPARK_PYTHON"] = sys.executable
-        import keras, psutil
+        import psutil, tf_keras  # whose autograph writes files
         from pyspark import SparkFiles
         from pyspark.sql import SparkSession
         from spark_strategy import predict
         spark = SparkSession.builder.master("local[2]").getOrCreate()
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model = tf_keras.Sequential([tf_keras.Input((1,)), tf_keras.layers.Dense(1)])
         predict(model, spark.range(9).selectExpr("float(id) as x"), features="x").collect()
         root = SparkFiles.getRootDirectory()
         def left():
@@ -444,7 +444,9 @@ def test_a_session_that_stops_takes_its_models_along() -> None:
         text=True,
         timeout=150,
         stdin=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "left: []"
+    assert list(tmp_path.iterdir()) == []

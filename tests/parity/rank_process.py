@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import tempfile
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -102,6 +103,7 @@ def prepare(start: Start) -> Env:
     """Installs the adapter as a child of a run would, then builds the strategy."""
     scratch = Path(start.folder) / f"scratch-{start.rank}"
     scratch.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(scratch)  # autograph's files; a process that is killed leaves them
     if start.rank is not None and start.repaired:
         import spark_strategy.keras
 
