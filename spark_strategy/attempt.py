@@ -35,8 +35,9 @@ _log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.2
 _DRAIN_S: Final = 2.0
-# The ranks keep the deadlines themselves and report; the driver steps in when they cannot.
-_GRACE_S: Final = 30.0
+# The ranks keep the deadlines themselves and report; the driver steps in when they cannot. One that
+# misses a peer takes its time (``spark/absence.py``).
+_GRACE_S: Final = 60.0
 _CANCEL_S: Final = 30.0
 # Spark counts a stage's running tasks anew with its executors' heartbeats, every 10 s.
 _STATUS_LAG_S: Final = 11.0
@@ -115,7 +116,7 @@ class Attempt:
                     _abandon(stage)
                     return chief.misses.outcomes
                 outcomes = self._collected(stage, output)
-                return (*chief.outcomes(), *outcomes) if chief else outcomes
+                return chief.completed(outcomes) if chief else outcomes
         finally:
             self.running = False
             if output is not None:

@@ -69,19 +69,26 @@ def absent(seat: Seat, hub: Hub | None, *, grace_s: float = GRACE_S) -> dict[int
         hub: where it is kept by this process.
         grace_s: seconds for Spark to say more.
     """
-    deadline = time.monotonic() + SILENCE_S + grace_s
-    if hub is None:
-        while seat.verdict is Verdict.GO_ON and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-        if seat.hub_gone is None:
-            return {}
-        time.sleep(grace_s)
-        return {0: seat.hub_gone}
+    # As long as it takes to notice that the last one is silent, and then the grace.
+    deadline = time.monotonic() + SILENCE_S + 2 * grace_s
     since: float | None = None
-    while time.monotonic() < deadline and not hub.all_ended:
-        gone, now = hub.gone, time.monotonic()
+    while (now := time.monotonic()) < deadline and not _all_end(seat, hub):
+        gone = _gone(seat, hub)
         since = (since or now) if gone else None
         if since is not None and now - since > grace_s:
             return gone
         time.sleep(_POLL_S)
     return {}
+
+
+def _all_end(seat: Seat, hub: Hub | None) -> bool:
+    if hub is not None:
+        return hub.all_ended
+    # The hub has spoken, and so it sees to the rest.
+    return seat.verdict is not Verdict.GO_ON and seat.hub_gone is None
+
+
+def _gone(seat: Seat, hub: Hub | None) -> dict[int, Gone]:
+    if hub is not None:
+        return hub.gone
+    return {} if seat.hub_gone is None else {0: seat.hub_gone}

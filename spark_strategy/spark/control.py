@@ -99,13 +99,14 @@ class Hub:
         self._ended: set[int] = set()
         self._broken: set[int] = set()
         self._rows: list[Any] = [{} for _ in range(ranks)]
+        self._closed = False
         self._lock = threading.Lock()
 
     @property
     def all_ended(self) -> bool:
-        """Whether rank 0 is the last of all that ever came, evaluators aside."""
+        """Whether rank 0 is the last of all that came, evaluators aside, or sends them away."""
         with self._lock:
-            return not set(self._lines) - self._ended - self._evaluators - {0}
+            return self._closed or not self._others
 
     @property
     def gone(self) -> dict[int, Gone]:
@@ -114,9 +115,18 @@ class Hub:
             return {
                 rank: Gone.since(heard, broke=rank in self._broken)
                 for rank, heard in self._heard.items()
-                if rank in set(self._lines) - self._ended - self._evaluators
+                if rank in self._others
                 and (rank in self._broken or time.monotonic() - heard > SILENCE_S)
             }
+
+    @property
+    def _others(self) -> set[int]:
+        return set(self._lines) - self._ended - self._evaluators - {0}
+
+    def close(self) -> None:
+        """Miss nobody any more: the lines are about to be closed from here."""
+        with self._lock:
+            self._closed = True
 
     def serve(self, who: str, line: Line) -> None:
         """One rank's line, in a thread of its own, until it ends."""
@@ -221,7 +231,7 @@ class Seat:
 
     @property
     def hub_gone(self) -> Gone | None:
-        """What is known where the hub itself does not answer."""
+        """What is known where the hub itself does not answer; None again if it does after all."""
         return self._hub_gone
 
     @property
@@ -246,7 +256,7 @@ class Seat:
 
     def _listen(self) -> None:
         for text in self._line:
-            self._heard = time.monotonic()
+            self._heard, self._hub_gone = time.monotonic(), None
             if text.startswith(_ROWS):
                 self._rows = tuple(map(_counts, json.loads(text.removeprefix(_ROWS))))
                 continue

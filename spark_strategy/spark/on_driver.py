@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -75,17 +76,24 @@ class RankOnDriver:
         """The ranks that the stage waits for in vain."""
         return self._error if isinstance(self._error, Absence) else None
 
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """How the rank ended, of a stage that has ended; empty if no task ever came.
+    def completed(self, others: Sequence[Outcome]) -> tuple[Outcome, ...]:
+        """All outcomes of a stage that has ended, in rank order: this rank's, and the others'.
+
+        Args:
+            others: what the stage's tasks have said.
 
         Raises:
             Exception: what went wrong here and is nobody's outcome.
         """
         self._join(_SAME_END_S)
         self.close()
-        if self._error is not None:
+        if self.misses is not None:
+            ours = self.misses.outcomes
+        elif self._error is not None:
             raise self._error
-        return () if self._outcome is None else (self._outcome,)
+        else:
+            ours = () if self._outcome is None else (self._outcome,)
+        return one_of_each(ours, others)
 
     def close(self) -> None:
         """End the rank, and all others with it. Safe to call again."""
@@ -122,9 +130,23 @@ class RankOnDriver:
             self._hang_up()
 
     def _hang_up(self) -> None:
+        self._hub.close()
         self._meeting.close()
         self._listener.close()
 
     def _join(self, timeout_s: float) -> None:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+
+
+def one_of_each(ours: Sequence[Outcome], others: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """One outcome for each rank, in rank order.
+
+    Args:
+        ours: of rank 0, and of those it misses.
+        others: of the stage's tasks, and of those they miss. What a rank says of itself counts more
+            than what it is missed for: both ends see a line break.
+    """
+    said = {one.rank: one for one in (*ours, *others)}
+    said |= {one.rank: one for one in ours if one.rank == 0}
+    return tuple(said[rank] for rank in sorted(said))

@@ -5,12 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
 
 from spark_strategy.outcome import Failure, Reason
-from spark_strategy.spark.absence import Absence, absent, told
-from spark_strategy.spark.control import Hub, Seat, State
+from spark_strategy.spark import absence, control
+from spark_strategy.spark.absence import GRACE_S, Absence, absent, told
+from spark_strategy.spark.control import Hub, Seat, State, Verdict
+from spark_strategy.spark.on_driver import one_of_each
 from spark_strategy.spark.rendezvous import reserve
-from spark_strategy.spark.wire import Listener, new_secret
+from spark_strategy.spark.wire import Line, Listener, connect, new_secret
 
 SECRET = new_secret()
 
@@ -29,6 +34,15 @@ def test_outcomes_are_read_from_whatever_text_spark_makes_of_them() -> None:
     (found,) = told(str(Absence([failure(2, error=bytes(10**6))])))
     assert found == failure(2)
     assert told("ExecutorLostFailure (executor 1 exited)") == ()
+
+
+def test_what_a_rank_says_of_itself_counts_more_than_that_it_is_missed() -> None:
+    """The chief is on the driver, and each end has seen the line to the other break."""
+    chief, worker = replace(failure(0), message="own"), replace(failure(1), message="own")
+    chiefs = (failure(1), chief)
+    assert one_of_each(chiefs, (failure(0), worker)) == (chief, worker)
+    assert one_of_each(chiefs, ()) == (chief, failure(1))
+    assert one_of_each((), (worker, failure(2))) == (worker, failure(2))
 
 
 def test_nobody_is_missed_where_all_end_and_rank_0_waits_for_it() -> None:
@@ -80,3 +94,60 @@ def test_a_hub_that_went_away_is_missed() -> None:
         (gone,) = absent(seat, None, grace_s=0.5).items()
         assert gone[0] == 0
         assert "left without a word" in gone[1].why
+
+
+def test_a_hub_that_speaks_again_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network was cut for a while: the run has failed, and rank 0 says so itself."""
+    monkeypatch.setattr(control, "SILENCE_S", 0.5)
+    speak = threading.Event()
+
+    def serve(_who: str, line: Line) -> None:
+        speak.wait(20)
+        line.send(Verdict.ABORT.encode())
+        for _ in line:
+            pass
+
+    with ExitStack() as held:
+        listener = Listener(reserve(None), SECRET, serve)
+        held.callback(listener.close)
+        seat = Seat(f"127.0.0.1:{listener.port}", SECRET, 1, timeout_s=5)
+        held.callback(seat.close)
+        while seat.verdict is Verdict.GO_ON:
+            time.sleep(0.05)
+        assert seat.hub_gone is not None
+        threading.Timer(0.5, speak.set).start()
+        assert absent(seat, None, grace_s=15) == {}
+
+
+def test_a_rank_that_falls_silent_just_before_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the silence and all of the grace lie ahead."""
+    for module in (control, absence):
+        monkeypatch.setattr(module, "SILENCE_S", 1.0)
+    hub = Hub(2)
+    with ExitStack() as held:
+        listener = Listener(reserve(None), SECRET, hub.serve)
+        held.callback(listener.close)
+        address = f"127.0.0.1:{listener.port}"
+        seat = Seat(address, SECRET, 0, timeout_s=5)
+        held.callback(seat.close)
+        silent = connect(address, SECRET, "1", timeout_s=5)
+        held.callback(silent.close)
+        silent.send(State.RUNNING.encode())
+        seat.report(State.FAILED)
+        assert absent(seat, hub, grace_s=1.0).keys() == {1}
+
+
+def test_a_hub_that_sends_all_away_misses_nobody() -> None:
+    """The run was interrupted on the driver, where rank 0 is."""
+    hub = Hub(2)
+    with ExitStack() as held:
+        listener = Listener(reserve(None), SECRET, hub.serve)
+        address = f"127.0.0.1:{listener.port}"
+        seats = [Seat(address, SECRET, rank, timeout_s=5) for rank in range(2)]
+        for seat in seats:
+            held.callback(seat.close)
+        hub.close()
+        listener.close()
+        began = time.monotonic()
+        assert absent(seats[0], hub) == {}
+        assert time.monotonic() - began < GRACE_S / 2
