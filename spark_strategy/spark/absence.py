@@ -91,4 +91,5 @@ def _all_end(seat: Seat, hub: Hub | None) -> bool:
 def _gone(seat: Seat, hub: Hub | None) -> dict[int, Gone]:
     if hub is not None:
         return hub.gone
-    return {} if seat.hub_gone is None else {0: seat.hub_gone}
+    gone = seat.hub_gone  # read once: it is None again when the hub speaks again
+    return {} if gone is None else {0: gone}

@@ -269,8 +269,9 @@ class Seat:
             self._cut_off(broke=True)
 
     def _cut_off(self, *, broke: bool) -> None:
-        self._hub_gone = Gone.since(self._heard, broke=broke)
-        self._why, self._verdict = f"rank 0 {self._hub_gone.why}", Verdict.ABORT
+        gone = Gone.since(self._heard, broke=broke)
+        self._hub_gone = gone
+        self._why, self._verdict = f"rank 0 {gone.why}", Verdict.ABORT
 
     def _beat(self) -> None:
         self._send()
