@@ -97,11 +97,6 @@ class ServerFolder:
         """The pickled model; removed once it is loaded."""
         return self.path / "model"
 
-    @property
-    def temporary_path(self) -> Path:
-        """For what the model and TensorFlow write, such as the code that autograph generates."""
-        return self.path / "temporary"
-
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
         """Alone among all that may start, end or remove the server.
@@ -131,12 +126,16 @@ class ServerFolder:
         except BlockingIOError:
             os.close(alive)
             return -1
-        shutil.rmtree(self.temporary_path, ignore_errors=True)
-        for place in self.path.iterdir():
-            if place != self.alive_path:
-                place.unlink()
-        self.temporary_path.mkdir()
-        (self.path / "order").write_bytes(pickle.dumps(order))
+        try:
+            for place in self.path.iterdir():
+                if place.is_dir():
+                    shutil.rmtree(place)
+                elif place != self.alive_path:
+                    place.unlink()
+            (self.path / "order").write_bytes(pickle.dumps(order))
+        except BaseException:
+            os.close(alive)  # or nobody could start a server here as long as this process lives
+            raise
         return alive
 
     def read_order(self) -> ServerOrder:
@@ -178,7 +177,7 @@ class ServerFolder:
     def listen(self) -> socket.socket:
         """The server's socket, from now on there to connect to."""
         sock = socket.socket(socket.AF_UNIX)
-        with self._short_path() as path:
+        with self._socket_path() as path:
             sock.bind(path)
         sock.listen(128)
         return sock
@@ -192,7 +191,7 @@ class ServerFolder:
         """
         sock = socket.socket(socket.AF_UNIX)
         try:
-            with self._short_path() as path:
+            with self._socket_path() as path:
                 sock.connect(path)
             check_peer(sock)
         except OSError:
@@ -200,14 +199,21 @@ class ServerFolder:
             raise
         return sock
 
+    def short_path(self) -> str:
+        """The folder, with room for a Unix socket below it, until this process ends."""
+        return f"/proc/{os.getpid()}/fd/{self._descriptor()}"
+
     @contextlib.contextmanager
-    def _short_path(self) -> Iterator[str]:
+    def _socket_path(self) -> Iterator[str]:
         """The socket's path in less than 108 bytes, which is all that the kernel takes."""
-        folder = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = self._descriptor()
         try:
             yield f"/proc/self/fd/{folder}/socket"
         finally:
             os.close(folder)
+
+    def _descriptor(self) -> int:
+        return os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def check_peer(sock: socket.socket) -> None:

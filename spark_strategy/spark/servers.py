@@ -89,7 +89,7 @@ def _started(
                     os.environ,
                     python_path=[str(Path(path).absolute()) for path in sys.path if path],
                     cpus=order.threads,
-                    settings={"TMPDIR": str(folder.temporary_path)} | settings,
+                    settings=settings,
                 ),
                 pass_fds=[alive],
                 start_new_session=True,

@@ -13,6 +13,7 @@ import os
 import pickle
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -46,6 +47,8 @@ def main(path: str, parent: str, started: str) -> None:
     if os.fork():
         os._exit(0)
     folder = ServerFolder(Path(path))
+    # Goes with the folder: this process leaves without the exit handlers that autograph relies on.
+    tempfile.tempdir = folder.short_path()
     try:
         server = _Server(folder, int(parent), started)
         server.answer(server.load())

@@ -173,9 +173,12 @@ def test_one_process_holds_a_model_for_all_tasks_and_later_jobs(frame: DataFrame
         collected(predict(model, again, features="picture", idle_s=IDLE_S)), before
     )
     assert set(servers()) - others == {server}
+    folder = Path(psutil.Process(server).cmdline()[-3])
+    (folder / "temporary").mkdir()  # as a model may that makes one with tempfile
     os.kill(server, signal.SIGKILL)
     np.testing.assert_array_equal(collected(scored), before)
     assert server not in servers()
+    assert not (folder / "temporary").exists()
 
 
 def text_length(text: Any) -> Any:
