@@ -34,7 +34,7 @@ from spark_strategy.tfrecord.writing import (
     begin,
     commit,
     stream_key,
-    while_wanted,
+    withdraw_if_late,
     write_files,
 )
 
@@ -248,8 +248,10 @@ class _Writer(DataSourceArrowWriter):
         self._job = job
 
     def write(self, iterator: Iterator[pa.RecordBatch]) -> Written:
-        wanted = while_wanted(self._job, iterator)
-        return Written(write_files(self._job, wanted, task_name()))
+        try:
+            return Written(write_files(self._job, iterator, task_name()))
+        finally:
+            withdraw_if_late(self._job)
 
     def commit(self, messages: Sequence[Any]) -> None:
         commit(self._job, [message.files for message in messages if message is not None])

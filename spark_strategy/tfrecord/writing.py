@@ -92,19 +92,21 @@ def begin(job: Job) -> None:
         pass
 
 
-def while_wanted(job: Job, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """A task's batches, as long as its job has not ended.
+def withdraw_if_late(job: Job) -> None:
+    """Remove what a task has written whose job has ended meanwhile.
 
     Spark aborts a job as soon as one task has failed for good, and leaves the others two seconds
-    (``spark.python.task.killTimeout``). What they write then nobody would remove.
+    (``spark.python.task.killTimeout``). What they write then nobody else would remove.
 
     Raises:
         SparkStrategyError: the job has ended.
     """
-    for batch in batches:
-        if not job.place.filesystem.exists(job.begun):
-            raise SparkStrategyError(f"The write to {job.place.url} was given up.")
-        yield batch
+    if not job.place.filesystem.exists(job.begun):
+        abort(job)
+        raise SparkStrategyError(
+            f"The write to {job.place.url} was given up, or this host does not see the driver's "
+            "files there. Use a path that all hosts share."
+        )
 
 
 def write_files(job: Job, batches: Iterable[pa.RecordBatch], name: str) -> tuple[str, ...]:
@@ -193,6 +195,7 @@ def commit(job: Job, written: Iterable[Sequence[str]], *, replaces: str = "") ->
 def abort(job: Job) -> None:
     """Remove what the tasks wrote."""
     filesystem = job.place.filesystem
+    _remove(filesystem, job.begun)  # first: whoever is late must see it
     _remove(filesystem, job.scratch)
     parent = job.scratch.rpartition("/")[0]
     if filesystem.exists(parent) and not filesystem.ls(parent, detail=False):
