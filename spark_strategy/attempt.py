@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _LOOK_S: Final = 0.2
 _DRAIN_S: Final = 2.0
 # The ranks keep the deadlines themselves and report; the driver steps in when they cannot. One that
-# misses a peer takes its time (``spark/absence.py``).
+# misses a peer reports after 40 s at the latest (``absent``), and then clears up.
 _GRACE_S: Final = 60.0
 _CANCEL_S: Final = 30.0
 # Spark counts a stage's running tasks anew with its executors' heartbeats, every 10 s.

@@ -69,7 +69,8 @@ def absent(seat: Seat, hub: Hub | None, *, grace_s: float = GRACE_S) -> dict[int
         hub: where it is kept by this process.
         grace_s: seconds for Spark to say more.
     """
-    # As long as it takes to notice that the last one is silent, and then the grace.
+    # The silence, the grace after it, and one more that no slow machine uses up: the look that
+    # finds the grace over must still be taken.
     deadline = time.monotonic() + SILENCE_S + 2 * grace_s
     since: float | None = None
     while (now := time.monotonic()) < deadline and not _all_end(seat, hub):

@@ -112,11 +112,11 @@ class Hub:
     def gone(self) -> dict[int, Gone]:
         """The ranks that came, have not ended, and do not answer; evaluators aside."""
         with self._lock:
+            others = self._others
             return {
                 rank: Gone.since(heard, broke=rank in self._broken)
                 for rank, heard in self._heard.items()
-                if rank in self._others
-                and (rank in self._broken or time.monotonic() - heard > SILENCE_S)
+                if rank in others and (rank in self._broken or time.monotonic() - heard > SILENCE_S)
             }
 
     @property
