@@ -36,6 +36,7 @@ REPLY: Final = struct.Struct("<Bq")
 VALUES: Final = 0
 ERROR: Final = 1
 
+_SOCKET: Final = "socket"
 _CREDENTIALS: Final = struct.Struct("3i")
 _RETRY_S: Final = 0.01
 
@@ -157,6 +158,10 @@ class ServerFolder:
             os.close(file)
         return False
 
+    def was_ready(self) -> bool:
+        """Whether the last server got as far as to take connections."""
+        return (self.path / _SOCKET).exists()
+
     def fail(self, text: str) -> None:
         """Leave word why there is no server."""
         partial = self.path / "failed.partial"
@@ -208,7 +213,7 @@ class ServerFolder:
         """The socket's path in less than 108 bytes, which is all that the kernel takes."""
         folder = self._descriptor()
         try:
-            yield f"/proc/self/fd/{folder}/socket"
+            yield f"/proc/self/fd/{folder}/{_SOCKET}"
         finally:
             os.close(folder)
 

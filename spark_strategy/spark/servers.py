@@ -101,7 +101,7 @@ def _started(
 
 
 def _raise_failure(folder: ServerFolder, deadline: float) -> None:
-    """Say why a server ended before it was ready, if it was not merely idle.
+    """Say why a server ended before it was ready, if it was not idle or killed later.
 
     Raises:
         WorkerError: it failed.
@@ -110,6 +110,8 @@ def _raise_failure(folder: ServerFolder, deadline: float) -> None:
         if folder.is_alive() or not folder.path.exists():
             return
         failure, said = folder.failure(), tail(folder)
+        if folder.was_ready() and not failure:
+            return
         folder.remove()
     if failure:
         raise WorkerError(f"The model could not be loaded on {socket.gethostname()}.\n{failure}")

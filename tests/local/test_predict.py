@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def servers() -> list[int]:
         if "spark_strategy.worker.serve" in line and root in line:
             found.append(process.pid)
     return found
+
+
+def unix_sockets() -> int:
+    """Ends of connections to model servers, also of those that no server has accepted yet."""
+    lines = Path("/proc/net/unix").read_text(encoding="ascii").splitlines()
+    return sum(line.endswith("/socket") and "/proc/self/fd/" in line for line in lines)
 
 
 def places() -> list[str]:
@@ -160,7 +167,7 @@ def test_bits_equal_keras_on_the_same_batches(
 
 
 def test_one_process_holds_a_model_for_all_tasks_and_later_jobs(frame: DataFrame) -> None:
-    """Also under another column's name, from the file it was saved to, and after a kill."""
+    """Also under another column's name, and after a kill with tasks that wait for it to answer."""
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(3)])
     others = set(servers())
     scored = predict(model, frame, features="image", idle_s=IDLE_S)
@@ -175,8 +182,15 @@ def test_one_process_holds_a_model_for_all_tasks_and_later_jobs(frame: DataFrame
     assert set(servers()) - others == {server}
     folder = Path(psutil.Process(server).cmdline()[-3])
     (folder / "temporary").mkdir()  # as a model may that makes one with tempfile
-    os.kill(server, signal.SIGKILL)
-    np.testing.assert_array_equal(collected(scored), before)
+    os.kill(server, signal.SIGSTOP)
+    connections = unix_sockets()
+    with ThreadPoolExecutor(1) as pool:
+        after = pool.submit(collected, scored)
+        deadline = time.monotonic() + 60
+        while unix_sockets() <= connections and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(server, signal.SIGKILL)
+        np.testing.assert_array_equal(after.result(), before)
     assert server not in servers()
     assert not (folder / "temporary").exists()
 
