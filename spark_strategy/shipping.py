@@ -34,8 +34,14 @@ def pickled(
     refers to in that module, so that the executors need not have it.
 
     Raises:
-        PlanError: names the argument, closure variable or global that cannot be pickled.
+        PlanError: it is no function; or names the argument, closure variable or global that cannot
+            be pickled.
     """
+    if not callable(function):
+        raise PlanError(
+            "The function itself comes first, then its arguments, as in run(train, epochs=3), not "
+            f"run(train(epochs=3)); found {function!r}."
+        )
     with _REGISTRY, _by_value(inspect.getmodule(_innermost(function))):
         try:
             return _dumps((function, args, dict(kwargs)))

@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_strategy import Launcher, MultiWorker, RunResult, distribute, get_context
+from spark_strategy import (
+    Independent,
+    Launcher,
+    MultiWorker,
+    RunResult,
+    distribute,
+    get_context,
+)
 from spark_strategy.errors import PlanError
 
 pytestmark = pytest.mark.usefixtures("spark", "leaves_nothing")
@@ -270,6 +277,17 @@ def test_get_context_outside_a_run_is_refused() -> None:
     """The error says where the function works."""
     with pytest.raises(PlanError, match="none is running in this process"):
         get_context()
+
+
+def test_what_a_function_returned_is_no_function() -> None:
+    """``run(train())`` has trained here, and is refused before it is launched."""
+    independent = Launcher(Independent(1), logs=None)
+    for run in (
+        lambda: Launcher(MultiWorker(2), logs=None).run(3),  # type: ignore[arg-type]
+        lambda: independent.map(3, [{}]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(PlanError, match=r"not run\(train\(epochs=3\)\); found 3"):
+            run()
 
 
 def test_plan_is_printable_and_launches_nothing(spark: SparkSession) -> None:
