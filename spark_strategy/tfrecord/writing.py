@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, cast
 
@@ -20,7 +20,9 @@ from spark_strategy.tfrecord.files import Place, find_files
 from spark_strategy.tfrecord.options import Options
 from spark_strategy.tfrecord.partitions import folder_of
 
-_TEMPORARY: Final = "_temporary"
+# Readers pass over it. Each job has its own: a common parent would be removed by the one that ends
+# while another begins.
+_TEMPORARY: Final = "_temporary-"
 _SUCCESS: Final = "_SUCCESS"
 
 
@@ -77,7 +79,7 @@ class Job:
     @property
     def scratch(self) -> str:
         """The job's temporary folder."""
-        return f"{self.place.path}/{_TEMPORARY}/{self.key}"
+        return f"{self.place.path}/{_TEMPORARY}{self.key}"
 
     @property
     def begun(self) -> str:
@@ -197,14 +199,12 @@ def abort(job: Job) -> None:
     filesystem = job.place.filesystem
     _remove(filesystem, job.begun)  # first: whoever is late must see it
     _remove(filesystem, job.scratch)
-    parent = job.scratch.rpartition("/")[0]
-    if filesystem.exists(parent) and not filesystem.ls(parent, detail=False):
-        _remove(filesystem, parent)
 
 
 def _remove(filesystem: Any, path: str) -> None:
     if filesystem.exists(path):
-        filesystem.rm(path, recursive=True)
+        with suppress(FileNotFoundError):  # two jobs commit to one folder
+            filesystem.rm(path, recursive=True)
 
 
 def stream_key(job: Job) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def save(df: DataFrame, path: Path, **options: str) -> list[Path]:
 
 def files(path: Path) -> list[Path]:
     """All files with records below a folder."""
-    return sorted(file for file in path.rglob("*.tfrecord*") if "_temporary" not in file.parts)
+    found = path.rglob("*.tfrecord*")
+    return sorted(file for file in found if "_temporary" not in str(file.relative_to(path)))
 
 
 def load(spark: SparkSession, path: Path | str, schema: Any = None, **options: str) -> DataFrame:
@@ -92,7 +94,7 @@ def test_all_types_come_back_and_tensorflow_reads_them(
     df = spark.sql(ROWS)
     paths = save(df, tmp_path / "t", compression=compression)
     assert (tmp_path / "t" / "_SUCCESS").exists()
-    assert not (tmp_path / "t" / "_temporary").exists()
+    assert not [*(tmp_path / "t").glob("_temporary*")]
     back = load(spark, tmp_path / "t", df.schema)
     assert sorted(back.collect()) == sorted(df.collect())
 
@@ -227,6 +229,25 @@ def test_save_modes(spark: SparkSession, tmp_path: Path) -> None:
     assert load(spark, path).count() == 3
 
 
+def test_appends_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    """The end of one job is in nobody's way, wherever the others are."""
+
+    def append(batches: int) -> None:
+        for one in range(batches):
+            writer = TFRecordDataSource({"path": str(tmp_path)}).writer(
+                StructType().add("x", LongType()), False
+            )
+            message = writer.write(iter([pa.RecordBatch.from_pydict({"x": [one]})]))
+            writer.commit([message])
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(append, 50) for _ in range(4)]:
+            done.result()
+    assert len(files(tmp_path)) == 200
+    assert (tmp_path / "_SUCCESS").exists()
+    assert not [*tmp_path.glob("_temporary*")]
+
+
 def test_a_failed_write_leaves_nothing(spark: SparkSession, tmp_path: Path) -> None:
     """A task that fails after another has written: no file, and what was there is still there."""
     path = tmp_path / "f"
@@ -235,7 +256,7 @@ def test_a_failed_write_leaves_nothing(spark: SparkSession, tmp_path: Path) -> N
     with pytest.raises(PySparkException, match="Column 'x' has an array with a null"):
         rows.write.format("tfrecord").mode("overwrite").save(str(path))
     assert files(path) == before
-    assert not (path / "_temporary").exists()
+    assert not [*path.glob("_temporary*")]
 
 
 def test_a_task_that_outlives_its_job_writes_nothing(tmp_path: Path) -> None:
@@ -333,4 +354,4 @@ def test_streams_read_each_file_once_and_write_each_batch(
     run()
     assert sorted(row.id for row in load(spark, sink).collect()) == [0, 2, 4, 6, 8, 10]
     assert len(files(sink)) == 3
-    assert not (sink / "_temporary").exists()
+    assert not [*sink.glob("_temporary*")]
