@@ -59,7 +59,9 @@ def told(text: str) -> tuple[Outcome, ...]:
     return tuple(from_record(report, base64.b64decode(payload)) for report, payload in records)
 
 
-def absent(seat: Seat, hub: Hub | None, *, grace_s: float = GRACE_S) -> dict[int, Gone]:
+def absent(
+    seat: Seat, hub: Hub | None, *, grace_s: float = GRACE_S, silence_s: float = SILENCE_S
+) -> dict[int, Gone]:
     """The ranks that do not end, of a run in which this rank has failed.
 
     Returns soon where all end; otherwise ``grace_s`` after it is clear that one does not.
@@ -68,10 +70,11 @@ def absent(seat: Seat, hub: Hub | None, *, grace_s: float = GRACE_S) -> dict[int
         seat: this rank's.
         hub: where it is kept by this process.
         grace_s: seconds for Spark to say more.
+        silence_s: what the seat and the hub were given.
     """
     # The silence, the grace after it, and one more that no slow machine uses up: the look that
     # finds the grace over must still be taken.
-    deadline = time.monotonic() + SILENCE_S + 2 * grace_s
+    deadline = time.monotonic() + silence_s + 2 * grace_s
     since: float | None = None
     while (now := time.monotonic()) < deadline and not _all_end(seat, hub):
         gone = _gone(seat, hub)

@@ -28,7 +28,7 @@ SILENCE_S: Final = 20.0
 _BEAT_S: Final = 1.0
 _ROWS: Final = b"rows "
 _LEFT: Final = "left without a word: its task or its host is gone"
-_SILENT: Final = f"has been silent for {SILENCE_S:g} s: its host is gone, or the network is cut"
+_SILENT: Final = "has been silent for {:g} s: its host is gone, or the network is cut"
 
 # By name of the DataFrame.
 Counts = Mapping[str, Shard]
@@ -64,9 +64,9 @@ class Gone:
     at: float
 
     @classmethod
-    def since(cls, heard: float, *, broke: bool) -> Gone:
-        """The one last heard at ``heard`` (monotonic seconds), by a line that broke or did not."""
-        return cls(_LEFT if broke else _SILENT, time.time() - time.monotonic() + heard)
+    def since(cls, heard: float, why: str) -> Gone:
+        """The one last heard at ``heard`` (monotonic seconds)."""
+        return cls(why, time.time() - time.monotonic() + heard)
 
 
 def decide(
@@ -88,11 +88,24 @@ def decide(
 
 
 class Hub:
-    """Rank 0's side: collects states, sends the verdict to every line."""
+    """Rank 0's side: collects states, sends the verdict to every line.
 
-    def __init__(self, ranks: int, evaluators: frozenset[int] = frozenset()) -> None:
+    Args:
+        ranks: how many there are.
+        evaluators: which of them are.
+        silence_s: seconds after which one that is not heard of counts as gone.
+    """
+
+    def __init__(
+        self,
+        ranks: int,
+        evaluators: frozenset[int] = frozenset(),
+        *,
+        silence_s: float = SILENCE_S,
+    ) -> None:
         self._ranks = ranks
         self._evaluators = evaluators
+        self._silence_s = silence_s
         self._states: dict[int, State] = {}
         self._lines: dict[int, Line] = {}
         self._heard: dict[int, float] = {}
@@ -112,16 +125,19 @@ class Hub:
     def gone(self) -> dict[int, Gone]:
         """The ranks that came, have not ended, and do not answer; evaluators aside."""
         with self._lock:
-            others = self._others
+            others, silent = self._others, _SILENT.format(self._silence_s)
             return {
-                rank: Gone.since(heard, broke=rank in self._broken)
+                rank: Gone.since(heard, _LEFT if rank in self._broken else silent)
                 for rank, heard in self._heard.items()
-                if rank in others and (rank in self._broken or time.monotonic() - heard > SILENCE_S)
+                if rank in others and (rank in self._broken or self._is_silent(heard))
             }
 
     @property
     def _others(self) -> set[int]:
         return set(self._lines) - self._ended - self._evaluators - {0}
+
+    def _is_silent(self, heard: float) -> bool:
+        return time.monotonic() - heard > self._silence_s
 
     def close(self) -> None:
         """Miss nobody any more: the lines are about to be closed from here."""
@@ -153,14 +169,14 @@ class Hub:
                 self._heard.setdefault(one, now)
             self._heard[rank] = now
             self._states[rank] = state
-            silent = [one for one, heard in self._heard.items() if now - heard > SILENCE_S]
+            silent = [one for one, heard in self._heard.items() if self._is_silent(heard)]
             for one in self._evaluators.intersection(silent):
                 self._states[one] = State.FAILED
                 silent.remove(one)
             verdict = decide(self._states, self._ranks, self._evaluators)
             own = self._lines[rank]
         if silent:
-            self._tell_all(f"rank {silent[0]} {_SILENT}")
+            self._tell_all(f"rank {silent[0]} {_SILENT.format(self._silence_s)}")
         elif verdict in (Verdict.GO_ON, Verdict.CLOSE):
             _send(own, verdict.encode())
         else:
@@ -193,12 +209,22 @@ class Seat:
         secret: the run's secret.
         rank: this rank.
         timeout_s: seconds to connect.
+        silence_s: seconds after which a hub that is not heard of counts as gone.
 
     Raises:
         RendezvousError: the hub cannot be reached.
     """
 
-    def __init__(self, address: str, secret: bytes, rank: int, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        secret: bytes,
+        rank: int,
+        *,
+        timeout_s: float,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        self._silence_s = silence_s
         self._line = connect(address, secret, str(rank), timeout_s=timeout_s)
         self._state = State.RUNNING
         self._lock = threading.Lock()
@@ -219,9 +245,10 @@ class Seat:
 
     @property
     def verdict(self) -> Verdict:
-        """The hub's word; ABORT when it has been silent for ``SILENCE_S``."""
-        if self._verdict is Verdict.GO_ON and time.monotonic() - self._heard > SILENCE_S:
-            self._cut_off(broke=False)
+        """The hub's word; ABORT when it has been silent for ``silence_s``."""
+        silence = time.monotonic() - self._heard
+        if self._verdict is Verdict.GO_ON and silence > self._silence_s:
+            self._cut_off(_SILENT.format(self._silence_s))
         return self._verdict
 
     @property
@@ -266,10 +293,10 @@ class Seat:
             elif self._verdict is Verdict.GO_ON:
                 self._why, self._verdict = why, Verdict(verdict)
         if self._verdict is Verdict.GO_ON:
-            self._cut_off(broke=True)
+            self._cut_off(_LEFT)
 
-    def _cut_off(self, *, broke: bool) -> None:
-        gone = Gone.since(self._heard, broke=broke)
+    def _cut_off(self, why: str) -> None:
+        gone = Gone.since(self._heard, why)
         self._hub_gone = gone
         self._why, self._verdict = f"rank 0 {gone.why}", Verdict.ABORT
 

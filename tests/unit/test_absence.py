@@ -7,10 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-import pytest
-
 from spark_strategy.outcome import Failure, Reason
-from spark_strategy.spark import absence, control
 from spark_strategy.spark.absence import GRACE_S, Absence, absent, told
 from spark_strategy.spark.control import Hub, Seat, State, Verdict
 from spark_strategy.spark.on_driver import one_of_each
@@ -96,9 +93,8 @@ def test_a_hub_that_went_away_is_missed() -> None:
         assert "left without a word" in gone[1].why
 
 
-def test_a_hub_that_speaks_again_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_speaks_again_is_not_missed() -> None:
     """The network was cut for a while: the run has failed, and rank 0 says so itself."""
-    monkeypatch.setattr(control, "SILENCE_S", 0.5)
     speak = threading.Event()
 
     def serve(_who: str, line: Line) -> None:
@@ -110,20 +106,18 @@ def test_a_hub_that_speaks_again_is_not_missed(monkeypatch: pytest.MonkeyPatch) 
     with ExitStack() as held:
         listener = Listener(reserve(None), SECRET, serve)
         held.callback(listener.close)
-        seat = Seat(f"127.0.0.1:{listener.port}", SECRET, 1, timeout_s=5)
+        seat = Seat(f"127.0.0.1:{listener.port}", SECRET, 1, timeout_s=5, silence_s=0.5)
         held.callback(seat.close)
         while seat.verdict is Verdict.GO_ON:
             time.sleep(0.05)
         assert seat.hub_gone is not None
         threading.Timer(0.5, speak.set).start()
-        assert absent(seat, None, grace_s=15) == {}
+        assert absent(seat, None, grace_s=15, silence_s=0.5) == {}
 
 
-def test_a_rank_that_falls_silent_just_before_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_falls_silent_just_before_is_missed() -> None:
     """All of the silence and all of the grace lie ahead."""
-    for module in (control, absence):
-        monkeypatch.setattr(module, "SILENCE_S", 1.0)
-    hub = Hub(2)
+    hub = Hub(2, silence_s=1.0)
     with ExitStack() as held:
         listener = Listener(reserve(None), SECRET, hub.serve)
         held.callback(listener.close)
@@ -135,7 +129,7 @@ def test_a_rank_that_falls_silent_just_before_is_missed(monkeypatch: pytest.Monk
         silent.send(State.RUNNING.encode())
         next(iter(silent))  # the hub knows it now
         seat.report(State.FAILED)
-        assert absent(seat, hub, grace_s=4.0).keys() == {1}
+        assert absent(seat, hub, grace_s=4.0, silence_s=1.0).keys() == {1}
 
 
 def test_a_hub_that_sends_all_away_misses_nobody() -> None:
