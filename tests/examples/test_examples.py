@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DEADLINE_S = 240
+DEADLINE_S = 420
 
 pytestmark = pytest.mark.timeout(DEADLINE_S + 30)
 
