@@ -19,8 +19,9 @@ import psutil
 from spark_strategy.folder import ChildFolder
 
 _GUARD_END_S: Final = 5.0
-_STACKS_S: Final = 2.0
-_POLL_S: Final = 0.02
+_STACKS_S: Final = 3.0
+# The fault handler writes in many small pieces; what stands still for so long is whole.
+_WHOLE_S: Final = 0.2
 _SPARE_HEAP_BYTES: Final = 64 << 20
 
 # Spark's own channel secrets and the variables that would make the child a Spark worker, or the
@@ -100,6 +101,15 @@ class Child:
         """How the guard ended, as ``Popen.returncode``; None while it watches, as it should."""
         return self._guard.poll()
 
+    @property
+    def has_died(self) -> bool:
+        """Whether its process has ended; the guard says how when all below it has ended as well."""
+        pid = self.folder.read_pid()
+        try:
+            return pid is not None and psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
     def frozen_since(self) -> float | None:
         """When the child was first seen stopped (SIGSTOP), in seconds since the epoch."""
         pid = self.folder.read_pid()
@@ -126,9 +136,11 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
         deadline = time.monotonic() + _STACKS_S
-        while not self.folder.read_stacks() and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-        return self.folder.read_stacks()
+        said = before = ""
+        while (not said or said != before) and time.monotonic() < deadline:
+            time.sleep(_WHOLE_S)
+            said, before = self.folder.read_stacks(), said
+        return said
 
     def stop(self) -> None:
         """End the tree and remove the folder. Safe to call again."""

@@ -23,6 +23,8 @@ _FREEZE_POLL_S: Final = 0.5
 # A child that fails makes its peers fail within 0.2 s (measured); on an abort, its own end is
 # given this long to show, so that the cause is not reported as "stopped".
 _OWN_END_S: Final = 0.5
+# How it ended is known only when the processes that it leaves behind have ended as well.
+_REPORT_S: Final = 5.0
 # Exit handlers and TensorFlow's own tear-down.
 _LEAVE_S: Final = 10.0
 # The same in a child that has failed, with the driver waiting for the news.
@@ -246,8 +248,8 @@ class Supervisor:
 
     def _aborted(self) -> Failure:
         """Another rank failed, unless this one is about to turn out to be the cause."""
-        deadline = time.monotonic() + _OWN_END_S
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        while time.monotonic() - began < (_REPORT_S if self._child.has_died else _OWN_END_S):
             if failure := self._own_end() or self._frozen(0.0):
                 return failure
             time.sleep(_POLL_S)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,6 +127,29 @@ def test_sigkill_is_named_with_memory_as_the_suspect() -> None:
     assert "last words" in str(error)
 
 
+def test_a_dead_worker_is_the_cause_however_late_its_guard_says_so(tmp_path: Path) -> None:
+    """What TensorFlow says of it in its peer is known first."""
+    dies = tmp_path / "dies"
+
+    def train() -> None:
+        import tensorflow as tf
+
+        if get_context().rank == 1:
+            guard = os.getppid()
+            os.kill(guard, signal.SIGSTOP)
+            subprocess.Popen(["bash", "-c", f"sleep 3; kill -CONT {guard}"])
+            dies.touch()
+            os._exit(7)
+        while not dies.exists():
+            time.sleep(0.05)
+        raise tf.errors.UnavailableError(None, None, "recvmsg:Connection reset by peer")
+
+    error = failed(train)
+
+    assert str(error).startswith("worker:1 ")
+    assert "exit code 7" in str(error)
+
+
 def test_a_segmentation_fault_shows_the_native_stack() -> None:
     """The child's fault handler wrote where it happened."""
 
@@ -188,7 +213,7 @@ def test_slots_held_by_other_work_end_in_the_start_deadline(spark: SparkSession)
     """Another job holds both slots: the run gives up in time, the other job goes on."""
 
     def hold(batches: Any) -> Any:
-        time.sleep(25)
+        time.sleep(40)
         yield from batches
 
     done: list[int] = []
