@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 # Executors register within seconds of a session's start; a count that stands still is final.
-_SETTLE_S: Final = 5.0
-_REGISTER_S: Final = 20.0
+_SETTLE_S: Final = 10.0
+_REGISTER_S: Final = 60.0
 _POLL_S: Final = 0.25
 
 # What clients of HDFS need to know; no secrets of other filesystems.
@@ -45,7 +45,7 @@ def read(spark: SparkSession, *, tasks: int) -> Capacity:
 
     Args:
         spark: classic or Connect.
-        tasks: how many are wanted at once; waits up to 20 s for executors to register when
+        tasks: how many are wanted at once; waits up to 60 s for executors to register when
             there seem to be fewer.
     """
     if is_connect(spark):
