@@ -17,17 +17,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_of_processes import Program, Site, Target, wait_until
+from site_of_processes import Program, Site, Target, free_ports, wait_until
 
 LOCAL_CLUSTER = "local-cluster[2,1,1024]"
 CONNECTS_CLUSTER = "local-cluster[2,2,1024]"
 LEAVE_S = 20.0
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +50,7 @@ def standalone(site: Site) -> Target:
     """A Standalone master with two workers of two cores each."""
     deploy = [str(site.root / "home" / "bin" / "spark-class"), "org.apache.spark.deploy"]
     places = {"SPARK_WORKER_DIR": str(site.work), "SPARK_LOG_DIR": str(site.root / "logs")}
-    port, ui = _free_port(), _free_port()
+    port, ui = free_ports(2)
     url = f"spark://127.0.0.1:{port}"
     at = ["--host", "127.0.0.1", "--port"]
     master = [deploy[0], f"{deploy[1]}.master.Master", *at, str(port), "--webui-port", str(ui)]
@@ -82,7 +76,7 @@ def _workers(ui: int, started: list[Program]) -> int:
 @pytest.fixture(scope="module")
 def connect(site: Site) -> Target:
     """A Spark Connect server with two executors of two cores each."""
-    port = _free_port()
+    (port,) = free_ports(1)
     script = site.root / "home" / "sbin" / "start-connect-server.sh"
     settings = {
         "spark.connect.grpc.binding.port": str(port),

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +21,7 @@ import pyspark
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_of_processes import Program, wait_until
+from site_of_processes import Program, free_ports, wait_until
 
 VERSION = "3.5.0"
 JAR = f"hadoop-client-minicluster-{VERSION}.jar"
@@ -58,12 +57,6 @@ def configuration(**settings: object) -> str:
     return f"<configuration>{''.join(named)}</configuration>"
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 class Hdfs:
     """NameNode and DataNodes below one folder.
 
@@ -78,8 +71,8 @@ class Hdfs:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._web = _free_port()
-        self.uri = f"hdfs://127.0.0.1:{_free_port()}"
+        port, self._web = free_ports(2)
+        self.uri = f"hdfs://127.0.0.1:{port}"
         self.conf = self._configure(
             "namenode",
             **{

@@ -6,11 +6,14 @@ environment, so that what is left behind can be told from the work of others on 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +38,18 @@ def wait_until(condition: Callable[[], Any], within_s: float, what: str) -> Any:
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
         time.sleep(0.1)
     return value
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports for servers that bind them later, below those that systems give to whoever asks."""
+    found: list[int] = []
+    for port in random.sample(range(10_000, 32_000), 200):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("of 200 ports hardly one is free")
 
 
 def _die_with_parent() -> None:

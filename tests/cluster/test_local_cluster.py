@@ -64,10 +64,11 @@ def test_ctrl_c_ends_the_run_and_not_the_session(local_cluster: Target) -> None:
     assert answer["again"] == [0, 1]
 
 
+@pytest.mark.timeout(360)
 @pytest.mark.usefixtures("leaves_nothing_here")
 def test_a_host_that_is_gone_is_named_before_spark_misses_it(local_cluster: Target) -> None:
     """Without Spark's one or two minutes: rank 0 by its peer, a peer by rank 0 (on the driver)."""
-    answer = local_cluster.site.program("stops_executor", local_cluster.url).answer(200)
+    answer = local_cluster.site.program("stops_executor", local_cluster.url).answer(300)
 
     for ended in answer.values():
         assert ended["error"] == "WorkerError", ended

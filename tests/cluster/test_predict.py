@@ -25,7 +25,7 @@ def test_rows_are_scored_by_one_model_per_executor(
     assert answer["sql"] < 1e-6
     assert answer["models"] == [1, 1]
     assert answer["empty"] == ["id", "x", "a", "prediction"]
-    wait_until(lambda: not left(target.site), 30, f"gone: {left(target.site)}")
+    wait_until(lambda: not left(target.site), 60, f"gone: {left(target.site)}")
 
 
 def left(site: Site) -> list[str]:

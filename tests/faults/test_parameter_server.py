@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 PROGRAM = Path(__file__).parent / "programs" / "parameter_server.py"
-DEADLINE_S = 230
+DEADLINE_S = 400
 KILLS, STEPS = 3, 600
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(DEADLINE_S + 20)]

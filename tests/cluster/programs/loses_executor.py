@@ -9,6 +9,8 @@ from pyspark.sql import SparkSession
 from spark_strategy import Launcher, MultiWorker, errors, get_context
 
 LINES: list[str] = []
+# For a line to reach the driver.
+SAID_S = 2.0
 
 
 def kill_executor():
@@ -21,7 +23,7 @@ def kill_executor():
     if get_context().rank == 1:
         java = next(one for one in psutil.Process().parents() if one.name() == "java")
         print("killed at", time.time())
-        time.sleep(0.5)
+        time.sleep(SAID_S)
         java.kill()
     time.sleep(600)
 
@@ -35,7 +37,7 @@ if __name__ == "__main__":
         killed_at = next(float(line.split()[-1]) for line in LINES if "killed at" in line)
         answer["error"] = type(error).__name__
         answer["message"] = str(error)
-        answer["seconds"] = time.time() - killed_at - 0.5
+        answer["seconds"] = time.time() - killed_at - SAID_S
     answer["children"] = [int(line.split()[-1]) for line in LINES if "| child" in line]
     answer["again"] = Launcher(MultiWorker(2), logs=None).run(lambda: get_context().rank).values
     print(json.dumps(answer))

@@ -9,6 +9,9 @@ from pyspark.sql import SparkSession
 
 from spark_strategy import predict, register_udf
 
+# One executor may be done long before the other, and its model is still to be seen then.
+IDLE_S = 20.0
+
 
 def holders(batches):
     """Where this task runs, and the models that are held there."""
@@ -34,12 +37,12 @@ if __name__ == "__main__":
     rows = spark.range(0, 1000, 1, 8).selectExpr(
         "id", "array(float(id % 7), float(id % 5), float(id % 3)) as x", "double(id % 7) as a"
     )
-    asked = {"features": "x", "batch_size": 50, "idle_s": 3}
+    asked = {"features": "x", "batch_size": 50, "idle_s": IDLE_S}
     scored = predict(model, rows, **asked).toPandas()
     places = spark.range(0, 64, 1, 64).mapInArrow(holders, "place string, models long").toPandas()
     x = np.stack([np.arange(1000) % 7, np.arange(1000) % 5, np.arange(1000) % 3], axis=1)
     alone = model.predict(x.astype("f4"), verbose=0)
-    register_udf(spark, "score", model, idle_s=3)
+    register_udf(spark, "score", model, idle_s=IDLE_S)
     rows.createOrReplaceTempView("t")
     by_sql = spark.sql("select id, score(x) as p from t order by id").toPandas()
     got = np.stack(list(scored.sort_values("id")["prediction"]))

@@ -23,8 +23,10 @@ def train():
 def processes_around(task):
     """The executor of this task, and all below it."""
     for process in psutil.Process().children(recursive=True):
-        gone = process.status() == psutil.STATUS_ZOMBIE
-        command = [] if gone else process.cmdline()
+        try:
+            command = process.cmdline()
+        except psutil.Error:  # it has ended
+            continue
         if "spark_strategy.worker.entry" in command:
             order, _ = ChildFolder(Path(command[-1])).read_order()
             if str(order.task) == task:

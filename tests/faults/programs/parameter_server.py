@@ -41,11 +41,13 @@ def processes(job):
 
 
 def endless(_context):
-    """Rows of ones; who reads some leaves a file where it works."""
+    """Rows of ones; who reads some leaves a file in its own folder."""
     import tensorflow as tf
 
+    from spark_strategy.folder import OWN_FOLDER
+
     def read(x, y):
-        with tf.control_dependencies([tf.io.write_file(READ, "")]):
+        with tf.control_dependencies([tf.io.write_file(f"{OWN_FOLDER}/{READ}", "")]):
             return tf.identity(x), y
 
     return tf.data.Dataset.from_tensors((tf.ones([8, 4]), tf.ones([8, 1]))).repeat().map(read)
@@ -57,7 +59,7 @@ def read_file(pid):
 
     import psutil
 
-    return Path(psutil.Process(pid).cwd(), READ)
+    return Path(psutil.Process(pid).cmdline()[-1], READ)
 
 
 def ride_out(kills, steps):
@@ -77,7 +79,7 @@ def ride_out(kills, steps):
             (worker,) = processes("worker:1")
             if not read_file(worker).exists():
                 # It serves again, and the coordinator has yet to reach it.
-                time.sleep(0.05)
+                time.sleep(0.1)
             elif batch > 50:
                 self.armed = False
                 lose = signal.SIGKILL if len(killed) < kills else signal.SIGSTOP
@@ -131,7 +133,7 @@ def main(master):
         lines.append(line)
         sys.stderr.write(f"{line}\n")
 
-    launcher = Launcher(ParameterServer(2), spark=spark, logs=shown, timeout_s=140)
+    launcher = Launcher(ParameterServer(2), spark=spark, logs=shown, timeout_s=280)
     survived = launcher.run(ride_out, 3, 600)
     answer = {
         **survived.value,
