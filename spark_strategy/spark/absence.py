@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from spark_strategy.outcome import Outcome, from_record, to_record
-from spark_strategy.spark.control import SILENCE_S, Gone, Hub, Seat, Verdict
+from spark_strategy.spark.control import SILENCE_S, Gone, Hub, Verdict
+from spark_strategy.spark.seat import Seat
 
 # Spark often knows better: it sees at once that an executor's process has ended.
 GRACE_S: Final = 10.0

@@ -17,12 +17,16 @@ from typing import IO, Final
 import psutil
 
 from spark_strategy.folder import ChildFolder
+from spark_strategy.outcome import Reason
 
 _GUARD_END_S: Final = 5.0
 _STACKS_S: Final = 3.0
 # The fault handler writes in many small pieces; what stands still for so long is whole.
 _WHOLE_S: Final = 0.2
 _SPARE_HEAP_BYTES: Final = 64 << 20
+_CRASHES: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+)
 
 # Spark's own channel secrets and the variables that would make the child a Spark worker, or the
 # driver that it is started from.
@@ -169,3 +173,19 @@ def new_folder(parent: str) -> ChildFolder:
     # Standalone executors say "."; a child may change its directory, so its paths are absolute.
     where = Path(parent).absolute()
     return ChildFolder(Path(tempfile.mkdtemp(prefix="spark_strategy-", dir=where)))
+
+
+def explain_exit(code: int) -> tuple[Reason, str]:
+    """What an exit code says about a child that left neither value nor failure.
+
+    Args:
+        code: exit code, or minus the signal number.
+    """
+    if code >= 0:
+        return Reason.EXITED, f"ended its process with exit code {code} (os._exit?)"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    if -code == signal.SIGKILL:
+        return Reason.KILLED, "was killed by SIGKILL"
+    if -code in _CRASHES:
+        return Reason.CRASHED, f"crashed in native code ({name})"
+    return Reason.EXITED, f"was ended by {name}"

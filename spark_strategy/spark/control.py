@@ -22,13 +22,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 from spark_strategy.data.steps import Shard
-from spark_strategy.spark.wire import Line, connect
+from spark_strategy.spark.wire import Line
 
 SILENCE_S: Final = 20.0
-_BEAT_S: Final = 1.0
-_ROWS: Final = b"rows "
-_LEFT: Final = "left without a word: its task or its host is gone"
-_SILENT: Final = "has been silent for {:g} s: its host is gone, or the network is cut"
+ROWS: Final = b"rows "
+LEFT: Final = "left without a word: its task or its host is gone"
+SILENT: Final = "has been silent for {:g} s: its host is gone, or the network is cut"
 
 # By name of the DataFrame.
 Counts = Mapping[str, Shard]
@@ -125,9 +124,9 @@ class Hub:
     def gone(self) -> dict[int, Gone]:
         """The ranks that came, have not ended, and do not answer; evaluators aside."""
         with self._lock:
-            others, silent = self._others, _SILENT.format(self._silence_s)
+            others, silent = self._others, SILENT.format(self._silence_s)
             return {
-                rank: Gone.since(heard, _LEFT if rank in self._broken else silent)
+                rank: Gone.since(heard, LEFT if rank in self._broken else silent)
                 for rank, heard in self._heard.items()
                 if rank in others and (rank in self._broken or self._is_silent(heard))
             }
@@ -150,8 +149,8 @@ class Hub:
         with self._lock:
             self._lines[rank] = line
         for text in line:
-            if text.startswith(_ROWS):
-                self._count(rank, json.loads(text.removeprefix(_ROWS)))
+            if text.startswith(ROWS):
+                self._count(rank, json.loads(text.removeprefix(ROWS)))
             else:
                 self._hear(rank, State(text.decode()))
         with self._lock:
@@ -160,7 +159,7 @@ class Hub:
             if left_early and rank in self._evaluators:
                 self._states[rank] = State.FAILED
         if left_early and rank not in self._evaluators:
-            self._tell_all(f"rank {rank} {_LEFT}")
+            self._tell_all(f"rank {rank} {LEFT}")
 
     def _hear(self, rank: int, state: State) -> None:
         now = time.monotonic()
@@ -176,9 +175,9 @@ class Hub:
             verdict = decide(self._states, self._ranks, self._evaluators)
             own = self._lines[rank]
         if silent:
-            self._tell_all(f"rank {silent[0]} {_SILENT.format(self._silence_s)}")
+            self._tell_all(f"rank {silent[0]} {SILENT.format(self._silence_s)}")
         elif verdict in (Verdict.GO_ON, Verdict.CLOSE):
-            _send(own, verdict.encode())
+            send(own, verdict.encode())
         else:
             self._tell_all("", verdict)
 
@@ -187,128 +186,16 @@ class Hub:
             self._rows[rank] = rows
             answer = json.dumps(self._rows).encode()
             own = self._lines[rank]
-        _send(own, _ROWS + answer)
+        send(own, ROWS + answer)
 
     def _tell_all(self, why: str, verdict: Verdict = Verdict.ABORT) -> None:
         with self._lock:
             lines = list(self._lines.values())
         for line in lines:
-            _send(line, f"{verdict}: {why}".encode())
+            send(line, f"{verdict}: {why}".encode())
 
 
-def _send(line: Line, text: bytes) -> None:
+def send(line: Line, text: bytes) -> None:
+    """Send a message, unless the other end is gone."""
     with suppress(OSError):  # that rank's line ends, and whoever reads it sees it
         line.send(text)
-
-
-class Seat:
-    """A rank's side: reports its state, knows the verdict.
-
-    Args:
-        address: the hub's ``host:port``.
-        secret: the run's secret.
-        rank: this rank.
-        timeout_s: seconds to connect.
-        silence_s: seconds after which a hub that is not heard of counts as gone.
-
-    Raises:
-        RendezvousError: the hub cannot be reached.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        secret: bytes,
-        rank: int,
-        *,
-        timeout_s: float,
-        silence_s: float = SILENCE_S,
-    ) -> None:
-        self._silence_s = silence_s
-        self._line = connect(address, secret, str(rank), timeout_s=timeout_s)
-        self._state = State.RUNNING
-        self._lock = threading.Lock()
-        self._verdict = Verdict.GO_ON
-        self._why = ""
-        self._hub_gone: Gone | None = None
-        self._training_ended = False
-        self._rows: tuple[Counts, ...] = ()
-        self._heard = time.monotonic()
-        self._closed = threading.Event()
-        for target in (self._listen, self._beat):
-            threading.Thread(target=target, daemon=True).start()
-
-    def report(self, state: State) -> None:
-        """Say it now."""
-        self._state = state
-        self._send()
-
-    @property
-    def verdict(self) -> Verdict:
-        """The hub's word; ABORT when it has been silent for ``silence_s``."""
-        silence = time.monotonic() - self._heard
-        if self._verdict is Verdict.GO_ON and silence > self._silence_s:
-            self._cut_off(_SILENT.format(self._silence_s))
-        return self._verdict
-
-    @property
-    def why(self) -> str:
-        """What broke between the ranks; empty when a rank failed and said so."""
-        return self._why
-
-    @property
-    def hub_gone(self) -> Gone | None:
-        """What is known where the hub itself does not answer; None again if it does after all."""
-        return self._hub_gone
-
-    @property
-    def training_ended(self) -> bool:
-        """Whether all ranks but the evaluators have finished."""
-        return self._training_ended
-
-    def report_rows(self, counts: Counts) -> None:
-        """Say how many rows have arrived here; the answer is in :attr:`rows` soon."""
-        fields = {name: [shard.rows, shard.complete] for name, shard in counts.items()}
-        _send(self._line, _ROWS + json.dumps(fields).encode())
-
-    @property
-    def rows(self) -> tuple[Counts, ...]:
-        """What the hub last knew of every rank's rows, in rank order; empty before its answer."""
-        return self._rows
-
-    def close(self) -> None:
-        """Leave."""
-        self._closed.set()
-        self._line.close()
-
-    def _listen(self) -> None:
-        for text in self._line:
-            self._heard, self._hub_gone = time.monotonic(), None
-            if text.startswith(_ROWS):
-                self._rows = tuple(map(_counts, json.loads(text.removeprefix(_ROWS))))
-                continue
-            verdict, _, why = text.decode().partition(": ")
-            if verdict == Verdict.CLOSE:
-                self._training_ended = True
-            elif self._verdict is Verdict.GO_ON:
-                self._why, self._verdict = why, Verdict(verdict)
-        if self._verdict is Verdict.GO_ON:
-            self._cut_off(_LEFT)
-
-    def _cut_off(self, why: str) -> None:
-        gone = Gone.since(self._heard, why)
-        self._hub_gone = gone
-        self._why, self._verdict = f"rank 0 {gone.why}", Verdict.ABORT
-
-    def _beat(self) -> None:
-        self._send()
-        while not self._closed.wait(_BEAT_S):
-            self._send()
-
-    def _send(self) -> None:
-        with self._lock:  # else a beat could bring an older state after a newer one
-            _send(self._line, self._state.encode())
-
-
-def _counts(fields: Mapping[str, tuple[int, bool]]) -> Counts:
-    return {name: Shard(*shard) for name, shard in fields.items()}

@@ -19,7 +19,8 @@ from spark_strategy.data.spool import SpoolWriter
 from spark_strategy.data.steps import Shard
 from spark_strategy.errors import CapacityError
 from spark_strategy.folder import ChildFolder
-from spark_strategy.spark.control import Counts, Seat
+from spark_strategy.spark.control import Counts
+from spark_strategy.spark.seat import Seat
 
 # What is left free on the disk that holds the rows, at the most.
 _RESERVE_BYTES: Final = 1 << 30

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import dataclass, replace
 from typing import Final
@@ -12,10 +11,11 @@ from spark_strategy.errors import CapacityError, DataError
 from spark_strategy.folder import Exit
 from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings
 from spark_strategy.plan import Orders
-from spark_strategy.spark.child import Child
-from spark_strategy.spark.control import Seat, State, Verdict
+from spark_strategy.spark.child import Child, explain_exit
+from spark_strategy.spark.control import State, Verdict
 from spark_strategy.spark.feeder import Feeder, RowCounts
 from spark_strategy.spark.output import Relay
+from spark_strategy.spark.seat import Seat
 
 FROZEN_S: Final = 10.0
 _POLL_S: Final = 0.02
@@ -30,9 +30,6 @@ _LEAVE_S: Final = 10.0
 # The same in a child that has failed, with the driver waiting for the news.
 _FAILED_LEAVE_S: Final = 1.0
 _DRAIN_S: Final = 0.3
-_CRASHES: Final = frozenset(
-    {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-)
 # What a new process may be spared; an error that Python raised comes again.
 _LOST: Final = frozenset({Reason.KILLED, Reason.CRASHED, Reason.EXITED, Reason.FROZEN})
 
@@ -284,19 +281,3 @@ class Supervisor:
             secondary=secondary,
             error=error,
         )
-
-
-def explain_exit(code: int) -> tuple[Reason, str]:
-    """What an exit code says about a child that left neither value nor failure.
-
-    Args:
-        code: exit code, or minus the signal number.
-    """
-    if code >= 0:
-        return Reason.EXITED, f"ended its process with exit code {code} (os._exit?)"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    if -code == signal.SIGKILL:
-        return Reason.KILLED, "was killed by SIGKILL"
-    if -code in _CRASHES:
-        return Reason.CRASHED, f"crashed in native code ({name})"
-    return Reason.EXITED, f"was ended by {name}"

@@ -28,13 +28,14 @@ from spark_strategy.spark import gpus, rendezvous
 from spark_strategy.spark.absence import Absence, absent
 from spark_strategy.spark.alone import Alone
 from spark_strategy.spark.child import Child, environment, new_folder
-from spark_strategy.spark.control import Gone, Hub, Seat
+from spark_strategy.spark.control import Gone, Hub
 from spark_strategy.spark.environment import Versions, objection
 from spark_strategy.spark.evaluated import evaluated
 from spark_strategy.spark.feeder import Feeder
 from spark_strategy.spark.meeting import StagesTask
 from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.rendezvous import Barrier
+from spark_strategy.spark.seat import Seat
 from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.task_order import TaskOrder
 from spark_strategy.spark.wire import Listener, connect

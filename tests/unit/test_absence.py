@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from spark_strategy.outcome import Failure, Reason
 from spark_strategy.spark.absence import GRACE_S, Absence, absent, told
-from spark_strategy.spark.control import Hub, Seat, State, Verdict
+from spark_strategy.spark.control import Hub, State, Verdict
 from spark_strategy.spark.on_driver import one_of_each
 from spark_strategy.spark.rendezvous import reserve
+from spark_strategy.spark.seat import Seat
 from spark_strategy.spark.wire import Line, Listener, connect, new_secret
 
 SECRET = new_secret()

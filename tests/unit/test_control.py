@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from spark_strategy.errors import RendezvousError
-from spark_strategy.spark.control import Hub, Seat, State, Verdict, decide
+from spark_strategy.spark.control import Hub, State, Verdict, decide
 from spark_strategy.spark.rendezvous import reserve
+from spark_strategy.spark.seat import Seat
 from spark_strategy.spark.wire import Line, Listener, connect, new_secret
 
 SECRET = new_secret()

@@ -12,10 +12,9 @@ from spark_strategy.errors import (
 )
 from spark_strategy.outcome import Reason
 from spark_strategy.spark import gpus
-from spark_strategy.spark.child import environment
+from spark_strategy.spark.child import environment, explain_exit
 from spark_strategy.spark.environment import Versions, objection
 from spark_strategy.spark.stage import translate
-from spark_strategy.spark.supervisor import explain_exit
 
 LOST_EXECUTOR = (
     "Job aborted due to stage failure: Could not recover from a failed barrier ResultStage. Most "
