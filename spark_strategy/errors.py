@@ -41,7 +41,7 @@ class SparkStrategyError(Exception):
 
 
 class PlanError(SparkStrategyError):
-    """What was asked for makes no sense; nothing was launched."""
+    """What was asked for makes no sense; refused before a launch wherever the driver can tell."""
 
 
 class CapacityError(SparkStrategyError):

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     ENVIRONMENT = "environment"
     KERAS = "unsupported Keras"
     RENDEZVOUS = "rendezvous"
+    PLAN = "plan"
     DATA = "data"
     SPACE = "space"
     LOST = "lost"
@@ -46,9 +47,18 @@ _ERRORS: Final[dict[Reason, type[errors.SparkStrategyError]]] = {
     Reason.ENVIRONMENT: errors.ExecutorEnvironmentError,
     Reason.KERAS: errors.UnsupportedKerasError,
     Reason.RENDEZVOUS: errors.RendezvousError,
+    Reason.PLAN: errors.PlanError,
     Reason.DATA: errors.DataError,
     Reason.SPACE: errors.CapacityError,
 }
+
+# The library's own errors that a rank may raise; a WorkerError among them is RAISED, as any other.
+_REASONS: Final[dict[type[BaseException], Reason]] = {
+    kind: reason for reason, kind in _ERRORS.items() if not issubclass(kind, errors.WorkerError)
+}
+
+# Failures whose message or traceback says all: what the child printed would only bury it.
+_SAY_ALL: Final = frozenset({Reason.RAISED, Reason.PLAN, Reason.DATA})
 
 _ADVICE: Final[dict[Reason, str]] = {
     Reason.EXITED: "A train function returns its result; it does not end its process.",
@@ -153,6 +163,12 @@ class Failure:
 Outcome = Success | Failure
 
 
+def reason_of(error: BaseException) -> Reason:
+    """The reason by which the driver raises an error of the class that a rank raised."""
+    known = (_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
+    return next(known, Reason.RAISED)
+
+
 def to_record(outcome: Outcome) -> tuple[str, bytes]:
     """``(report, payload)``: JSON, and the bytes that JSON cannot hold."""
     fields = asdict(outcome)
@@ -200,7 +216,7 @@ def _describe(cause: Failure, others: Sequence[Failure]) -> str:
         parts.append(f"Peak resident memory: {cause.peak_rss_bytes / 2**20:.0f} MiB.")
     if cause.traceback:
         parts.append(f"\n{cause.task}'s own traceback:\n{cause.traceback.rstrip()}")
-    if cause.log_tail and cause.reason is not Reason.RAISED:
+    if cause.log_tail and cause.reason not in _SAY_ALL:
         parts.append(f"\n{cause.task}'s last output:\n{cause.log_tail.rstrip()}")
     failed = [other for other in others if other.reason is not Reason.STOPPED]
     if failed:

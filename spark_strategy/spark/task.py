@@ -21,7 +21,7 @@ from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Arrival, Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, SparkStrategyError
 from spark_strategy.folder import ChildFolder
-from spark_strategy.outcome import Failure, Outcome, Reason, to_record
+from spark_strategy.outcome import Failure, Outcome, Reason, reason_of, to_record
 from spark_strategy.parameter_server import serves
 from spark_strategy.plan import Orders
 from spark_strategy.spark import gpus, rendezvous
@@ -292,4 +292,5 @@ def child_settings(orders: Orders, devices: tuple[str, ...] | None) -> dict[str,
 
 
 def _reason(error: Exception) -> Reason:
-    return Reason.RENDEZVOUS if isinstance(error, RendezvousError) else Reason.ENVIRONMENT
+    """An error of the system, such as a full disk, is the environment's."""
+    return reason_of(error) if isinstance(error, SparkStrategyError) else Reason.ENVIRONMENT

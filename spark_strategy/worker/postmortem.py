@@ -13,17 +13,9 @@ import cloudpickle
 
 from spark_strategy import errors
 from spark_strategy.folder import ChildFailure, ChildFolder
-from spark_strategy.outcome import Reason
+from spark_strategy.outcome import Reason, reason_of
 
 _OURS: Final = str(Path(__file__).parent)
-
-_REASONS: Final[dict[type[BaseException], Reason]] = {
-    errors.ResultError: Reason.UNPICKLABLE,
-    errors.UnsupportedKerasError: Reason.KERAS,
-    errors.ExecutorEnvironmentError: Reason.ENVIRONMENT,
-    errors.RendezvousError: Reason.RENDEZVOUS,
-    SystemExit: Reason.EXITED,
-}
 
 # tf.errors classes by name (this module is also reached when TensorFlow is not there). What
 # gRPC and the collective executor say when *another* task is gone:
@@ -52,10 +44,7 @@ def record(folder: ChildFolder, error: BaseException) -> None:
 
 
 def _reason(error: BaseException) -> Reason:
-    for kind, reason in _REASONS.items():
-        if isinstance(error, kind):
-            return reason
-    return Reason.RAISED
+    return Reason.EXITED if isinstance(error, SystemExit) else reason_of(error)
 
 
 def _message(error: BaseException) -> str:

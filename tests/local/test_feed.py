@@ -223,8 +223,8 @@ def _ask(options: dict[str, Any]) -> None:
 
 
 def test_without_a_dataframe_the_way_to_feed_is_said(spark: SparkSession) -> None:
-    """Instead of an AttributeError."""
-    with pytest.raises(WorkerError, match=r"train\.on\(df\)"):
+    """Instead of an AttributeError, and by the class that the rank raised."""
+    with pytest.raises(PlanError, match=r"train\.on\(df\)"):
         Launcher(MultiWorker(1), logs=None).run(_ask, {"batch_size": 4})
 
 

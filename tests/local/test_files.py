@@ -87,5 +87,5 @@ def test_a_pattern_that_matches_nothing_is_named(spark: SparkSession) -> None:
     def nothing() -> None:
         get_context().files("no/such-*")
 
-    with pytest.raises(errors.WorkerError, match=r"No file matches /.*/no/such-\*"):
+    with pytest.raises(errors.PlanError, match=r"No file matches /.*/no/such-\*"):
         launcher.run(nothing)

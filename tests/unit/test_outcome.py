@@ -17,6 +17,7 @@ from spark_strategy.outcome import (
     Timings,
     from_record,
     in_order_of_blame,
+    reason_of,
     to_error,
     to_record,
 )
@@ -57,6 +58,7 @@ def test_among_consequences_alone_the_first_is_named() -> None:
         (Reason.UNPICKLABLE, errors.ResultError),
         (Reason.ENVIRONMENT, errors.ExecutorEnvironmentError),
         (Reason.RENDEZVOUS, errors.RendezvousError),
+        (Reason.PLAN, errors.PlanError),
     ],
 )
 def test_the_class_of_the_error_says_whose_move_it_is(
@@ -67,6 +69,27 @@ def test_the_class_of_the_error_says_whose_move_it_is(
 
     assert type(error) is kind
     assert [failure.rank for failure in error.failures] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (errors.PlanError("x"), errors.PlanError),
+        (errors.CapacityError("x"), errors.CapacityError),
+        (errors.DataError("x", column="c"), errors.DataError),
+        (errors.UnsupportedKerasError("x"), errors.UnsupportedKerasError),
+        (errors.ExecutorEnvironmentError("x"), errors.ExecutorEnvironmentError),
+        (errors.ResultError("x"), errors.ResultError),
+        (errors.RendezvousError("x"), errors.RendezvousError),
+        (errors.WorkerError("x"), errors.WorkerError),
+        (ValueError("x"), errors.WorkerError),
+    ],
+)
+def test_the_librarys_own_errors_keep_their_class(
+    raised: Exception, kind: type[errors.SparkStrategyError]
+) -> None:
+    """The driver raises the class that the rank raised; the user's own become WorkerError."""
+    assert type(to_error([replace(CAUSE, reason=reason_of(raised))])) is kind
 
 
 def test_the_message_has_rank_host_traceback_and_the_others() -> None:
