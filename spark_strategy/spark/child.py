@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -18,7 +18,9 @@ import psutil
 
 from spark_strategy.folder import ChildFolder
 from spark_strategy.outcome import Reason
+from spark_strategy.spark.guard import ENDING_SIGNALS
 
+_GUARD: Final = "spark_strategy.spark.guard"
 _GUARD_END_S: Final = 5.0
 _STACKS_S: Final = 3.0
 # The fault handler writes in many small pieces; what stands still for so long is whole.
@@ -83,15 +85,16 @@ class Child:
     def __init__(self, folder: ChildFolder, others: Sequence[str], env: Mapping[str, str]) -> None:
         self.folder = folder
         self._others = tuple(others)
-        self._guard = subprocess.Popen(
-            [sys.executable, "-P", "-m", "spark_strategy.spark.guard", str(folder.path), *others],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=dict(env),
-            # Out of the Spark worker's process group: Spark ends that group at once.
-            start_new_session=True,
-        )
+        with signals_wait():  # the guard inherits that they are blocked
+            self._guard = subprocess.Popen(
+                [sys.executable, "-P", "-m", _GUARD, str(folder.path), *others],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                # Out of the Spark worker's process group: Spark ends that group at once.
+                start_new_session=True,
+            )
         self._stopped_since: float | None = None
 
     @property
@@ -166,6 +169,19 @@ class Child:
                     process.kill()
         self._guard.kill()
         self._guard.wait()
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Have signals that would end this process wait until the block is left, for this thread.
+
+    What a task makes before its guard runs would otherwise be left behind by a SIGTERM in between.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def new_folder(parent: str) -> ChildFolder:

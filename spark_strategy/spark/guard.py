@@ -7,6 +7,11 @@ SIGKILL, so this small process, which imports nothing heavy and runs no user cod
 end the child's tree and remove its folder and the other places it used. The child in turn dies
 with the guard (Linux parent-death signal), and orphans of the child come back to the guard (child
 subreaper).
+
+Whoever stops a machine's service sends SIGTERM to all its processes at once: systemd, Slurm, the
+end of a pod. The guard is one of them and would be the only one left that cleans up. So it is
+started with these signals blocked, never unblocks them before it has cleaned up, and looks at which
+ones are pending; the child starts with none blocked.
 """
 
 from __future__ import annotations
@@ -31,12 +36,16 @@ from spark_strategy.folder import ChildFolder, Exit
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
+# What stops a service, a shell's job, a terminal. ``Child`` blocks them before the guard starts.
+ENDING_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
 _POLL_S: Final = 0.02
 _TERMINATE_S: Final = 0.5
 
 
 def main(path: str, *others: str) -> None:
     """Start the child, report its end, clean up when the task closes the pipe."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     folder = ChildFolder(Path(path))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     try:
@@ -45,6 +54,8 @@ def main(path: str, *others: str) -> None:
         _end_tree()
         for place in (path, *others):
             shutil.rmtree(place, ignore_errors=True)
+        # One that is pending ends this process now, so that its exit code says so.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
 
 class _Output:
@@ -63,7 +74,7 @@ class _Output:
             stdin=subprocess.DEVNULL,
             stdout=self._descriptor,
             stderr=self._descriptor,
-            preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
+            preexec_fn=_begin_child,  # noqa: PLW1509 - this process has one thread
         )
         folder.write_pid(child.pid)
         return child.pid
@@ -73,12 +84,12 @@ class _Output:
 
 
 def _watch(folder: ChildFolder, output: _Output) -> None:
-    """Until the task closes the pipe. Reports the child's end on the way."""
+    """Until the task closes the pipe or a signal comes. Reports the child's end on the way."""
     restarts = folder.read_restarts()
     pid: int | None = output.start(folder)
     if not restarts:
         output.close()
-    while not _pipe_closed(timeout_s=_POLL_S if pid is not None or restarts else 1.0):
+    while not _is_over(timeout_s=_POLL_S if pid is not None or restarts else 1.0):
         if pid is not None and (end := _reaped(pid)):
             pid = None
             _end_tree()
@@ -96,9 +107,17 @@ def _watch(folder: ChildFolder, output: _Output) -> None:
                 output.close()
 
 
-def _pipe_closed(timeout_s: float) -> bool:
+def _is_over(timeout_s: float) -> bool:
+    """Whether the task has closed the pipe, or a signal asks this process to end."""
     readable, _, _ = select.select([0], [], [], timeout_s)
-    return bool(readable) and not os.read(0, 1024)
+    closed = bool(readable) and not os.read(0, 1024)
+    return closed or bool(signal.sigpending() & ENDING_SIGNALS)
+
+
+def _begin_child() -> None:
+    """Run in the child before its program: it dies with the guard, and hears every signal."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
 
 def _reaped(pid: int) -> Exit | None:

@@ -27,7 +27,7 @@ from spark_strategy.plan import Orders
 from spark_strategy.spark import gpus, rendezvous
 from spark_strategy.spark.absence import Absence, absent
 from spark_strategy.spark.alone import Alone
-from spark_strategy.spark.child import Child, environment, new_folder
+from spark_strategy.spark.child import Child, environment, new_folder, signals_wait
 from spark_strategy.spark.control import Gone, Hub
 from spark_strategy.spark.environment import Versions, objection
 from spark_strategy.spark.evaluated import evaluated
@@ -116,7 +116,8 @@ class Rank:
         """
         with ExitStack() as held:
             try:
-                arrival, child, spool = self._station(held)
+                with signals_wait():  # until a guard cleans up after whatever ends this process
+                    arrival, child, spool = self._station(held)
                 feeder = self._feeder(held, spool)
             except (SparkStrategyError, OSError) as error:
                 return self._refuse(error)
