@@ -27,6 +27,7 @@ class ChildOrder:
         feed: what Spark feeds it with; None for nothing.
         spool: the folder of its rows.
         files: where paths without a scheme are.
+        spark_files: the folder of what Spark's ``addFile`` has sent to the executor.
     """
 
     topology: Topology
@@ -39,6 +40,7 @@ class ChildOrder:
     feed: FeedOrder | None = None
     spool: str = ""
     files: FileRoot = field(default_factory=FileRoot)
+    spark_files: str = ""
 
     @property
     def restarts(self) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from spark_strategy.data.columns import Column
 from spark_strategy.data.feed import Cache
 from spark_strategy.errors import PlanError
 from spark_strategy.launcher import Fed, Launcher
 from spark_strategy.result import MapResult, RunResult
+from spark_strategy.suggestion import did_you_mean
 from spark_strategy.topology import Topology
+from spark_strategy.train_function import check_function
 from spark_strategy.worker.current import alone
 
 P = ParamSpec("P")
@@ -24,6 +26,8 @@ class Distributed(Generic[P, R]):
     Attributes:
         launcher: what runs it.
     """
+
+    runs_on_spark: ClassVar = True
 
     def __init__(
         self, function: Callable[P, R], launcher: Launcher, fed: Fed | None = None
@@ -94,13 +98,15 @@ def distribute(topology: Topology, **options: Any) -> Callable[[Callable[P, R]],
     """
     unknown = sorted(set(options) - set(Launcher.__dataclass_fields__))
     if unknown:
-        known = ", ".join(sorted(set(Launcher.__dataclass_fields__) - {"topology", "_"}))
-        raise PlanError(f"Unknown option {', '.join(unknown)}; the options are {known}.")
+        known = sorted(set(Launcher.__dataclass_fields__) - {"topology", "_"})
+        raise PlanError(
+            f"Unknown option {', '.join(unknown)}; the options are {', '.join(known)}."
+            f"{did_you_mean(unknown[0], known)}"
+        )
     launcher = Launcher(topology, **options)
 
     def decorate(function: Callable[P, R]) -> Distributed[P, R]:
-        if not callable(function):
-            raise PlanError(f"distribute decorates a function, found {function!r}.")
+        check_function(function)
         return Distributed(function, launcher)
 
     return decorate

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from spark_strategy import shipping
 from spark_strategy.attempt import Attempt
 from spark_strategy.data.columns import Column
+from spark_strategy.data.declarations import check_declarations
 from spark_strategy.data.feed import Cache
 from spark_strategy.errors import PlanError, SparkStrategyError
 from spark_strategy.evaluator import Evaluator
@@ -25,6 +26,7 @@ from spark_strategy.spark import capacity, session
 from spark_strategy.spark.frames import Feeding, feeding
 from spark_strategy.spark.resources import profile_for
 from spark_strategy.topology import Independent, Topology, WithEvaluator, forms_cluster
+from spark_strategy.train_function import check_call
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -139,6 +141,9 @@ class Launcher:
         Raises:
             PlanError: a column cannot become a tensor; it and its type are named.
         """
+        check_declarations(columns)
+        if cache is not None and not isinstance(cache, Cache):
+            raise PlanError(f"cache is a Cache, as in Cache(memory=True); found {cache!r}.")
         return Fed(self, feeding(data, self._session, columns=columns, cache=cache or Cache()))
 
     def map(
@@ -173,6 +178,7 @@ class Launcher:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> RunResult[R]:
+        check_call(function, args, kwargs)
         payload = shipping.pickled(function, args, kwargs)
         if isinstance(self.topology, Independent):
             payloads = [payload] * self.topology.n

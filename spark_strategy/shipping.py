@@ -19,6 +19,8 @@ from typing import Any, ClassVar, Final
 import cloudpickle
 
 from spark_strategy.errors import PlanError
+from spark_strategy.spark_objects import advice
+from spark_strategy.train_function import check_function
 
 # cloudpickle's registry of modules is the process's; two runs may start at once.
 _REGISTRY: Final = threading.Lock()
@@ -34,14 +36,10 @@ def pickled(
     refers to in that module, so that the executors need not have it.
 
     Raises:
-        PlanError: it is no function; or names the argument, closure variable or global that cannot
-            be pickled.
+        PlanError: it cannot be a train function; or names the argument, closure variable or global
+            that cannot be pickled.
     """
-    if not callable(function):
-        raise PlanError(
-            "The function itself comes first, then its arguments, as in run(train, epochs=3), not "
-            f"run(train(epochs=3)); found {function!r}."
-        )
+    check_function(function)
     with _REGISTRY, _by_value(inspect.getmodule(_innermost(function))):
         try:
             return _dumps((function, args, dict(kwargs)))
@@ -68,6 +66,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it has no annotatio
     """
 
     dispatch_table: ClassVar[Any] = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As cloudpickle's, and refuses what would arrive as something that cannot be used."""
+        if text := advice(obj):
+            raise _SparkObjectError(text)
+        return super().reducer_override(obj)
+
+
+class _SparkObjectError(Exception):
+    """An object of Spark's was about to be pickled; the text says what it is and what to do."""
 
 
 def _dumps(value: Any) -> bytes:
@@ -117,14 +125,17 @@ def _explain(
     name = getattr(function, "__qualname__", repr(function))
     for what, value in _parts(function, args, kwargs):
         try:
-            cloudpickle.dumps(value)
+            _dumps(value)
+        except _SparkObjectError as own:
+            return f"{name} cannot be sent to the executors: {what} is {own}."
         except Exception as own:  # noqa: BLE001 - as in pickled()
             return (
                 f"{name} cannot be sent to the executors: {what}, a "
                 f"{type(value).__qualname__}, cannot be pickled ({own}). Create it inside "
                 "the function, or pass something that can be pickled (a path, a setting)."
             )
-    return f"{name} cannot be sent to the executors: {error}"
+    refers = "it refers to " if isinstance(error, _SparkObjectError) else ""
+    return f"{name} cannot be sent to the executors: {refers}{error}"
 
 
 def _parts(

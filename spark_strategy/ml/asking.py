@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_strategy.data.columns import Column, ColumnSpec, specs_of
+from spark_strategy.data.declarations import check_declarations
 from spark_strategy.data.inputs import Features, declared
 from spark_strategy.data.schema import leaves
 from spark_strategy.errors import PlanError
@@ -36,6 +37,7 @@ class Ask:
     limits: Limits
 
     def __post_init__(self) -> None:
+        check_declarations(self.columns)
         if not is_count(self.batch_size) or not self.batch_size:
             raise PlanError(
                 f"batch_size is a whole number of at least 1, found {self.batch_size!r}."

@@ -152,9 +152,8 @@ class KerasEstimator(Estimator[Any], TrainingParams, MLReadable[Any], MLWritable
     def _fit(self, dataset: DataFrame) -> KerasModel:
         if not self.isDefined(self.model):
             raise PlanError("There is no model yet: set one with setModel(...).")
-        made = build(
-            self.getModel(), self.getBuildArgs(), self.getOverrides(), self._optional("seed")
-        )
+        seed = self._optional("seed")
+        made = build(self.getModel(), self.getBuildArgs(), self.getOverrides(), seed)
         with _ONE_FIT:
             result = fit(
                 made,
@@ -167,7 +166,8 @@ class KerasEstimator(Estimator[Any], TrainingParams, MLReadable[Any], MLWritable
                 epochs=self.getEpochs(),
                 validation=self._optional("validationIndicatorCol"),
                 callbacks=self.getCallbacks(),
-                seed=self._optional("seed"),
+                # Spark's seeds are signed and of 64 bits.
+                seed=None if seed is None else seed % 2**32,
                 columns=self._fit_columns(dataset),
             )
         summary = TrainingSummary(result.history, result.run.rows, result.run.summary())

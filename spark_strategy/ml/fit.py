@@ -13,9 +13,9 @@ from spark_strategy.data.feed import Cache
 from spark_strategy.errors import PlanError
 from spark_strategy.keras import transport
 from spark_strategy.launcher import Fed, Launcher
+from spark_strategy.ml import fit_arguments
 from spark_strategy.result import RunResult
 from spark_strategy.spark.frames import TRAIN, VALIDATION, Feeding, feeding, split
-from spark_strategy.topology import is_count
 from spark_strategy.worker.current import get_context
 from spark_strategy.worker.selection import Selection, Selector
 
@@ -117,11 +117,21 @@ def fit(
         DataError: a row cannot become a tensor, such as one with a null.
         SparkStrategyError: the run failed; ``errors`` says what each class asks for.
     """
-    _check_counts(batch_size=batch_size, epochs=epochs)
+    options = {
+        "epochs": epochs,
+        "class_weight": dict(class_weight) if isinstance(class_weight, Mapping) else class_weight,
+        "steps_per_epoch": steps_per_epoch,
+        "validation_steps": validation_steps,
+        "initial_epoch": initial_epoch,
+        "verbose": verbose,
+    }
+    fit_arguments.check(df, launcher, batch_size=batch_size, callbacks=callbacks, options=options)
+    fit_arguments.check_feeding(columns=columns, cache=cache, shuffle=shuffle, seed=seed)
     selection = Selection(features, label, weight)
     rows = _rows(df, selection, validation, seed=seed, columns=columns, cache=cache or Cache())
     specs = rows.order.columns[TRAIN]
     selection.resolved(specs)
+    fit_arguments.check_labels(selection, specs)
     job = _Job(
         model=_shipped(model, tuple(callbacks)),
         selection=selection,
@@ -129,14 +139,7 @@ def fit(
         validates=validation is not None,
         shuffle=_window(specs) if shuffle is None else shuffle,
         seed=seed,
-        options={
-            "epochs": epochs,
-            "class_weight": dict(class_weight) if class_weight else None,
-            "steps_per_epoch": steps_per_epoch,
-            "validation_steps": validation_steps,
-            "initial_epoch": initial_epoch,
-            "verbose": verbose,
-        },
+        options=options,
     )
     run = Fed(launcher, rows).run(_train, job)
     trained, history = run.value
@@ -248,12 +251,6 @@ def _top_level(df: DataFrame, selection: Selection) -> Iterator[str]:
                 f"There is no column {name!r}; the columns are {', '.join(df.columns)}."
             )
         yield known
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        if not is_count(value) or not value:
-            raise PlanError(f"{name} is a whole number of at least 1, found {value!r}.")
 
 
 def _window(specs: Sequence[ColumnSpec]) -> int:

@@ -173,6 +173,7 @@ class Rank:
                 feed=order.feed,
                 spool=str(spool),
                 files=order.files,
+                spark_files=SparkFiles.getRootDirectory(),
             ),
             order.evaluator if self._evaluates else order.function,
         )

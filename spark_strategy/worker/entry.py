@@ -26,7 +26,7 @@ from spark_strategy.evaluator import Evaluator
 from spark_strategy.folder import ChildFolder
 from spark_strategy.parameter_server import ParameterServer, serves
 from spark_strategy.topology import EVALUATOR, ModelParallel, forms_cluster
-from spark_strategy.worker import imports, postmortem
+from spark_strategy.worker import imports, postmortem, spark_files
 
 if TYPE_CHECKING:
     from spark_strategy.worker.context import WorkerContext
@@ -107,6 +107,7 @@ def _run(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
     evaluates = order.task.job == EVALUATOR
     # What an evaluator saves is nobody's copy.
     keras.install(is_chief=evaluates or _is_chief(order), scratch=str(folder.scratch_path))
+    spark_files.find_in(order.spark_files)
     clock = _Clock(folder)
     with clock.phase("import_s"), imports.of_what_stays():
         import tensorflow as tf

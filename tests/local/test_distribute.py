@@ -319,3 +319,27 @@ def test_exit_handlers_and_threads_of_the_function_end_in_peace(tmp_path: Path) 
     train(str(tmp_path))
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["handler", "thread"]
+
+
+def test_files_and_modules_that_spark_has_sent_are_found(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """``SparkFiles.get`` and modules of ``addPyFile`` work in a train function as in a task."""
+    (tmp_path / "vocabulary.txt").write_text("cat dog")
+    (tmp_path / "side_module_of_a_test.py").write_text("VALUE = 7\n")
+    spark.sparkContext.addFile(str(tmp_path / "vocabulary.txt"))
+    spark.sparkContext.addPyFile(str(tmp_path / "side_module_of_a_test.py"))
+
+    def look() -> tuple[str, int, bool]:
+        import sys
+
+        imported_before = "pyspark" in sys.modules
+        import side_module_of_a_test  # type: ignore[import-not-found]
+        from pyspark import SparkFiles
+
+        text = Path(SparkFiles.get("vocabulary.txt")).read_text()
+        return text, side_module_of_a_test.VALUE, imported_before
+
+    launcher = Launcher(Independent(1), logs=None, scope=False)
+
+    assert launcher.run(look).value == ("cat dog", 7, False)
