@@ -106,14 +106,11 @@ class Attempt:
                 chief = self._chief(order, held)
                 order = chief.order if chief else order
                 stage = Stage(self._spark, order, frame=self._frame(), profile=profile)
-                try:
-                    stage.start()
-                    self._wait(stage, output, chief)
-                except BaseException:
-                    _abandon(stage)
-                    raise
+                # Whatever ends this block, an interrupt and one on top of it included.
+                held.callback(stage.close, _CANCEL_S)
+                stage.start()
+                self._wait(stage, output, chief)
                 if chief and chief.misses:
-                    _abandon(stage)
                     return chief.misses.outcomes
                 outcomes = self._collected(stage, output)
                 return chief.completed(outcomes) if chief else outcomes
@@ -180,7 +177,7 @@ class Attempt:
                 raise Halted
             now = time.monotonic()
             # Executors that cannot reach the driver do not arrive and run all the same: ask Spark.
-            if started is None and (_hosts(output) or stage.started):
+            if started is None and (_hosts(output) or stage.progress.started):
                 started, self.running = now, True
             if started is None and self._queued():
                 began = now
@@ -221,16 +218,3 @@ class Attempt:
 def _hosts(output: OutputListener | None) -> dict[str, str]:
     """Host by task, of the ranks that have reached the driver."""
     return {} if output is None else output.hosts
-
-
-def _abandon(stage: Stage) -> None:
-    """Cancel until it ends: a job that Spark has not seen yet cannot be cancelled yet."""
-    deadline = time.monotonic() + _CANCEL_S
-    try:
-        while True:
-            stage.cancel()
-            if stage.wait(1.0) or time.monotonic() > deadline:
-                return
-    # Whatever ended the wait is what the caller must hear, not that Spark is gone as well.
-    except Exception:  # noqa: BLE001
-        _log.warning("Could not cancel the stage", exc_info=True)

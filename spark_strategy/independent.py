@@ -21,7 +21,7 @@ from spark_strategy.errors import PlanError, SparkStrategyError
 from spark_strategy.outcome import Failure, Outcome, Reason, Success
 from spark_strategy.plan import LaunchPlan
 from spark_strategy.spark.frames import Feeding
-from spark_strategy.spark.stage import inheriting
+from spark_strategy.spark.tagged_job import inheriting
 from spark_strategy.topology import Independent, Item, Topology, is_count
 
 if TYPE_CHECKING:

@@ -55,9 +55,11 @@ class OutputListener:
 
     def close(self, timeout_s: float) -> None:
         """Take what is still under way, for at most ``timeout_s`` seconds; stop listening."""
-        with self._lock:
-            self._drained.wait_for(lambda: self._open == 0, timeout_s)
-        self._listener.close()
+        try:
+            with self._lock:
+                self._drained.wait_for(lambda: self._open == 0, timeout_s)
+        finally:  # also when the wait is interrupted
+            self._listener.close()
 
     def _serve(self, who: str, line: Line) -> None:
         task, _, host = who.partition("@")

@@ -22,7 +22,7 @@ from spark_strategy.spark.control import Hub
 from spark_strategy.spark.environment import import_path
 from spark_strategy.spark.meeting import COMES, DriversTask, Meeting
 from spark_strategy.spark.rendezvous import own_host, reserve
-from spark_strategy.spark.stage import inheriting
+from spark_strategy.spark.tagged_job import inheriting
 from spark_strategy.spark.task import Rank
 from spark_strategy.spark.wire import Line, Listener
 from spark_strategy.topology import evaluators

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -14,8 +13,9 @@ from spark_strategy.outcome import Outcome, from_record
 from spark_strategy.parameter_server import placed
 from spark_strategy.spark.absence import told
 from spark_strategy.spark.capacity import is_connect
-from spark_strategy.spark.progress import ConnectProgress, has_started
+from spark_strategy.spark.progress import Progress
 from spark_strategy.spark.session import own_python
+from spark_strategy.spark.tagged_job import TaggedJob
 from spark_strategy.topology import forms_cluster
 
 if TYPE_CHECKING:
@@ -34,13 +34,16 @@ _CHOOSE_PYTHON: Final = (
 
 
 class Stage:
-    """One stage, running in a thread of its own so that the caller can give up.
+    """One stage, as a job that the caller can give up at any moment.
 
     Args:
         spark: classic or Connect.
         order: what every rank is told.
         frame: the rows to feed the ranks with, one partition for each task; None for none.
         profile: resource profile for stage-level scheduling; None for the session's.
+
+    Attributes:
+        tag: what Spark knows its job by.
     """
 
     def __init__(
@@ -55,40 +58,25 @@ class Stage:
         self._order = order
         self._frame = frame
         self._profile = profile
-        self._tag = f"spark_strategy-{order.fence.run_id}-{uuid.uuid4().hex[:8]}"
-        self._rows: list[dict[str, Any]] | None = None
-        self._error: BaseException | None = None
-        self._progress: ConnectProgress | None = None
-        self._started = False
-        self._thread = threading.Thread(target=inheriting(spark, self._run), daemon=True)
+        self.tag = f"spark_strategy-{order.fence.run_id}-{uuid.uuid4().hex[:8]}"
+        self._job = TaggedJob(spark, self.tag, self._collect)
 
     def start(self) -> None:
         """Submit it."""
-        self._thread.start()
+        self._job.start()
 
     def wait(self, timeout_s: float) -> bool:
         """Whether the stage has ended, after at most ``timeout_s`` seconds."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._job.wait(timeout_s)
 
     @property
-    def started(self) -> bool:
-        """Whether Spark has started any of its tasks; a barrier stage starts all at once."""
-        if not self._started and self._progress is not None:
-            self._started = self._progress.started
-        elif not self._started and not is_connect(self._spark):
-            self._started = has_started(self._spark, self._tag)
-        return self._started
+    def progress(self) -> Progress:
+        """How far Spark said the tasks were a moment ago; a barrier stage starts all at once."""
+        return self._job.progress
 
-    def cancel(self) -> None:
-        """End this stage's job, and no other."""
-        if is_connect(self._spark):
-            self._spark.interruptTag(self._tag)
-        else:
-            # Not SparkSession.interruptTag: it finds no execution started by toArrow, whose
-            # job runs in a thread of the JVM's own (measured, PySpark 4.3.0).
-            self._spark.sparkContext.cancelJobsWithTag(self._tag)
+    def close(self, timeout_s: float) -> None:
+        """End this stage's job, and no other; nothing if it has ended. Safe to call again."""
+        self._job.close(timeout_s)
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """Each rank's outcome, in rank order, of a stage that has ended; some if others are absent.
@@ -96,33 +84,19 @@ class Stage:
         Raises:
             SparkStrategyError: Spark ended the stage before the ranks could report.
         """
-        if self._error is not None:
-            _log.debug("Spark ended the stage", exc_info=self._error)
-            if known := told(str(self._error)):
+        error = self._job.error
+        if error is not None:
+            _log.debug("Spark ended the stage", exc_info=error)
+            if known := told(str(error)):
                 return known
             # Not "from" it: a hundred lines of JVM frames would bury what translate() found.
-            raise translate(self._error) from None
-        rows = sorted(self._rows or [], key=lambda row: int(row["rank"]))
+            raise translate(error) from None
+        rows = sorted(self._job.rows or [], key=lambda row: int(row["rank"]))
         return tuple(from_record(row["report"], bytes(row["payload"])) for row in rows)
-
-    def _run(self) -> None:
-        try:
-            self._rows = self._collect()
-        # Spark raises Py4J, gRPC and its own errors; whichever it is, the caller sorts it.
-        except BaseException as error:  # noqa: BLE001
-            self._error = error
-        finally:
-            if self._progress is not None:
-                self._spark.removeProgressHandler(self._progress)  # type: ignore[arg-type]
 
     def _collect(self) -> list[dict[str, Any]]:
         tasks = len(placed(self._order.topology))
-        if is_connect(self._spark):
-            self._spark.addTag(self._tag)
-            self._progress = ConnectProgress()
-            self._spark.registerProgressHandler(self._progress)  # type: ignore[arg-type]
-        else:
-            self._spark.sparkContext.addJobTag(self._tag)
+        if not is_connect(self._spark):
             self._spark.sparkContext.setLocalProperty(
                 "spark.job.description", f"spark_strategy {self._order.topology}"
             )
@@ -136,13 +110,6 @@ class Stage:
             )
         rows: list[dict[str, Any]] = mapped.toArrow().to_pylist()
         return rows
-
-
-def inheriting(spark: SparkSession, target: Any) -> Any:
-    """The target, in a thread that keeps the caller's Spark properties (scheduler pool...)."""
-    from pyspark.util import inheritable_thread_target
-
-    return inheritable_thread_target(spark)(target)
 
 
 def _body(order: TaskOrder) -> Any:
