@@ -28,7 +28,7 @@ from spark_strategy.spark.task_order import TaskOrder
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from spark_strategy.spark.listener import OutputListener
+    from spark_strategy.spark.listener import Output
     from spark_strategy.spark.on_driver import RankOnDriver
 
 _log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class Attempt:
         run_id: the run's name.
         number: 0 for the first attempt.
         evaluator: pickled ``Evaluator``; empty for none.
+        secret: the run's secret; None makes one.
         halt: ends the attempt when it is set; None for never.
         queued: whether this attempt waits for its turn behind others of its run, which no
             deadline counts.
@@ -73,6 +74,7 @@ class Attempt:
         run_id: str,
         number: int,
         evaluator: bytes = b"",
+        secret: bytes | None = None,
         halt: threading.Event | None = None,
         queued: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -81,25 +83,28 @@ class Attempt:
         self._function = function
         self._feeding = feeding
         self._fence = Fence(run_id, number)
-        self._secret = wire.new_secret()
+        self._secret = secret or wire.new_secret()
         self._evaluator = evaluator
         self._halt = halt or threading.Event()
         self._queued = queued
         self.running = False
 
-    def outcomes(self, profile: Any, show: Callable[[str], None] | None) -> tuple[Outcome, ...]:
+    def outcomes(
+        self, profile: Any, show: Callable[[str], None] | None, *, shared: Output | None = None
+    ) -> tuple[Outcome, ...]:
         """Launch, wait, and return each rank's outcome in rank order.
 
         Args:
             profile: resource profile of the stage, or None.
             show: gets each line the ranks print.
+            shared: live output that listens already, for the secret of this attempt.
 
         Raises:
             SparkStrategyError: the stage ended before the ranks could report.
             Halted: ``halt`` was set.
         """
         ports = self._plan.orders.port_range
-        output = listener.listen(self._spark, self._secret, show, port_range=ports)
+        output = shared or listener.listen(self._spark, self._secret, show, port_range=ports)
         try:
             with ExitStack() as held:
                 order = self._order(output)
@@ -137,7 +142,7 @@ class Attempt:
         targets = [tasks.index(topology.tasks[rank]) for rank in feeds(topology)]
         return spread(self._feeding.frame, len(tasks), targets)
 
-    def _order(self, output: OutputListener | None) -> TaskOrder:
+    def _order(self, output: Output | None) -> TaskOrder:
         # A Connect server on local[n] is still another machine, for all the client knows.
         local = not capacity.is_connect(self._spark) and capacity.is_local(self._spark.sparkContext)
         return TaskOrder(
@@ -156,20 +161,18 @@ class Attempt:
             files=capacity.file_root(self._spark),
         )
 
-    def _collected(self, stage: Stage, output: OutputListener | None) -> tuple[Outcome, ...]:
+    def _collected(self, stage: Stage, output: Output | None) -> tuple[Outcome, ...]:
         """The outcomes; with what the live line to the driver adds to them."""
         try:
             outcomes = stage.outcomes()
         except ExecutorLostError as error:
             ran = [f"{task} on {host}" for task, host in sorted(_hosts(output).items())]
             raise ExecutorLostError(f"{error}\nThe ranks: {', '.join(ran) or 'unknown'}.") from None
-        if output is not None and not output.hosts:
-            _log.warning("No rank reached the driver at %s: its output was lost", output.address)
+        if output is not None:
+            output.warn_if_unheard()
         return outcomes
 
-    def _wait(
-        self, stage: Stage, output: OutputListener | None, chief: RankOnDriver | None
-    ) -> None:
+    def _wait(self, stage: Stage, output: Output | None, chief: RankOnDriver | None) -> None:
         began = time.monotonic()
         started: float | None = None
         while not stage.wait(_LOOK_S) and not (chief and chief.misses):
@@ -196,9 +199,7 @@ class Attempt:
             )
         return None
 
-    def _overdue(
-        self, elapsed_s: float, output: OutputListener | None
-    ) -> SparkStrategyError | None:
+    def _overdue(self, elapsed_s: float, output: Output | None) -> SparkStrategyError | None:
         orders, topology = self._plan.orders, self._plan.topology
         if orders.timeout_s is not None and elapsed_s > orders.timeout_s + _GRACE_S:
             missing = [str(task) for task in topology.tasks if str(task) not in _hosts(output)]
@@ -215,6 +216,6 @@ class Attempt:
         return f"{slots} slots exist but other work holds them"
 
 
-def _hosts(output: OutputListener | None) -> dict[str, str]:
+def _hosts(output: Output | None) -> dict[str, str]:
     """Host by task, of the ranks that have reached the driver."""
     return {} if output is None else output.hosts

@@ -6,8 +6,10 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from spark_strategy import shipping
@@ -15,13 +17,12 @@ from spark_strategy.attempt import Attempt
 from spark_strategy.data.columns import Column
 from spark_strategy.data.declarations import check_declarations
 from spark_strategy.data.feed import Cache
-from spark_strategy.errors import PlanError, SparkStrategyError
+from spark_strategy.errors import PlanError
 from spark_strategy.evaluator import Evaluator
-from spark_strategy.independent import Calls, checked_items
-from spark_strategy.outcome import Outcome
+from spark_strategy.independent import Calls, End, Payload, check_map, payloads_of
 from spark_strategy.parameter_server import placed
 from spark_strategy.plan import Communication, LaunchPlan, Orders
-from spark_strategy.result import MapResult, RunResult, map_result_of, result_of
+from spark_strategy.result import MapResult, RunResult, result_of, run_or_error
 from spark_strategy.spark import capacity, session
 from spark_strategy.spark.frames import Feeding, feeding
 from spark_strategy.spark.resources import profile_for
@@ -157,8 +158,9 @@ class Launcher:
 
         Args:
             function: what to call; each call has a process of its own.
-            items: the arguments of each call, by name. Up to ``n`` calls of ``Independent(n)``
-                run at the same time, in the order of the items; the others wait.
+            items: the arguments of each call, by name; a list, or anything that gives them one
+                by one, of which one is taken when its call can begin. Up to ``n`` calls of
+                ``Independent(n)`` run at the same time, in the order of the items.
             max_failures: how many calls may fail before the rest is stopped; by default any
                 number, and every item gets its call.
 
@@ -167,7 +169,8 @@ class Launcher:
             raise; :attr:`MapResult.values` does.
 
         Raises:
-            PlanError: another topology, or an argument that makes no sense.
+            PlanError: another topology, or an argument that makes no sense. That a later item than
+                the first cannot be pickled is the error of that item alone.
         """
         return self._map(None, function, items, max_failures)
 
@@ -181,11 +184,15 @@ class Launcher:
         check_call(function, args, kwargs)
         payload = shipping.pickled(function, args, kwargs)
         if isinstance(self.topology, Independent):
-            payloads = [payload] * self.topology.n
-            ends = self._launch(rows, payloads, max_failures=0)
-        else:
-            ends = self._launch(rows, [payload], max_failures=None)
-        return result_of(ends, self._settings())
+            payloads = repeat(payload, self.topology.n)
+            with closing(self._calls(rows, payloads, max_failures=0)) as calls:
+                ended = dict(calls)
+            return result_of([ended[index] for index in sorted(ended)], self._settings())
+        with self._launched(rows) as (spark, plan, profile, run_id):
+            given: Any = {"feeding": rows, "evaluator": self._evaluator()}
+            attempt = Attempt(spark, plan, payload, run_id=run_id, number=0, **given)
+            outcomes = attempt.outcomes(profile, self.logs)
+        return result_of(outcomes, self._settings())
 
     def _map(
         self,
@@ -194,38 +201,35 @@ class Launcher:
         items: Iterable[Mapping[str, Any]],
         max_failures: int | None,
     ) -> MapResult[R]:
-        calls = checked_items(self.topology, items, max_failures)
-        payloads = [shipping.pickled(function, (), item) for item in calls]
-        ends = self._launch(rows, payloads, max_failures=max_failures)
-        return map_result_of(calls, ends, self._settings())
+        check_map(self.topology, items, max_failures)
+        taken: list[Mapping[str, Any]] = []
+        payloads = payloads_of(function, items, taken)
+        settings = self._settings()
+        with closing(self._calls(rows, payloads, max_failures=max_failures)) as calls:
+            # Each value is unpickled when it comes, so that it is not kept twice.
+            runs = {index: run_or_error(end, settings) for index, end in calls}
+        return MapResult(tuple(taken), tuple(runs[index] for index in range(len(taken))))
 
-    def _launch(
-        self, rows: Feeding | None, payloads: Sequence[bytes], *, max_failures: int | None
-    ) -> tuple[Outcome | SparkStrategyError, ...]:
-        """How each rank, or each call, ended."""
+    def _calls(
+        self, rows: Feeding | None, payloads: Iterable[Payload], *, max_failures: int | None
+    ) -> Generator[tuple[int, End], None, None]:
+        """The number of each call that has ended, and how."""
+        with self._launched(rows) as (spark, plan, profile, run_id):
+            calls = Calls(spark, plan, feeding=rows, run_id=run_id, profile=profile)
+            yield from calls.ends(payloads, self.logs, max_failures=max_failures)
+
+    @contextmanager
+    def _launched(
+        self, rows: Feeding | None
+    ) -> Iterator[tuple[SparkSession, LaunchPlan, ResourceProfile | None, str]]:
+        """Session, plan, resource profile and name of a run."""
         spark = rows.frame.sparkSession if rows else self._session()
         plan = self._plan(spark)
         profile = profile_for(plan, self.resources)
         _log.info("Launching %s on %s", self.topology, plan.capacity.master)
         began = time.monotonic()
-        run_id = secrets.token_hex(8)
-        ends: tuple[Outcome | SparkStrategyError, ...]
-        if isinstance(self.topology, Independent):
-            calls = Calls(spark, plan, payloads, feeding=rows, run_id=run_id)
-            ends = calls.ends(profile, self.logs, max_failures=max_failures)
-        else:
-            attempt = Attempt(
-                spark,
-                plan,
-                payloads[0],
-                feeding=rows,
-                run_id=run_id,
-                number=0,
-                evaluator=self._evaluator(),
-            )
-            ends = attempt.outcomes(profile, self.logs)
+        yield spark, plan, profile, secrets.token_hex(8)
         _log.info("Finished %s after %.1f s", self.topology, time.monotonic() - began)
-        return ends
 
     @property
     def _everyone(self) -> Topology:

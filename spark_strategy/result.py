@@ -123,24 +123,10 @@ class MapResult(Generic[R]):
         )
 
 
-def map_result_of(
-    items: Sequence[Mapping[str, Any]],
-    ends: Sequence[Outcome | SparkStrategyError],
-    settings: Mapping[str, str],
-) -> MapResult[Any]:
-    """The result of one call for each item.
-
-    Args:
-        items: the calls' arguments.
-        ends: how each call ended, in the same order.
-        settings: interconnect settings the run was given.
-    """
-    return MapResult(tuple(items), tuple(_run_or_error(end, settings) for end in ends))
-
-
-def _run_or_error(
+def run_or_error(
     end: Outcome | SparkStrategyError, settings: Mapping[str, str]
 ) -> RunResult[Any] | SparkStrategyError:
+    """The result of a run of one rank, or the error that it ended with."""
     try:
         return result_of([end], settings)
     except SparkStrategyError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import io
+import pickle
 import site
 import sys
 import sysconfig
@@ -22,8 +23,9 @@ from spark_strategy.errors import PlanError
 from spark_strategy.spark_objects import advice
 from spark_strategy.train_function import check_function
 
-# cloudpickle's registry of modules is the process's; two runs may start at once.
-_REGISTRY: Final = threading.Lock()
+# cloudpickle's registry of modules is the process's; two runs may start at once. Pickling runs the
+# objects' own code, which may pickle a function here in turn.
+_REGISTRY: Final = threading.RLock()
 _NO_FILE: Final = "<dynamic-code>"
 
 
@@ -46,6 +48,52 @@ def pickled(
         # Pickling runs the objects' own code: anything can come out of it.
         except Exception as error:
             raise PlanError(_explain(function, args, kwargs, error)) from error
+
+
+class SharedFunction:
+    """A function that is pickled once, for calls with many arguments.
+
+    What the function and an argument have in common arrives as two objects; classes stay one.
+
+    Raises:
+        PlanError: it cannot be a train function, or cannot be pickled.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        check_function(function)
+        self._function = function
+        self._pickled = self._dumped(function, {})
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> bytes:
+        """A call as bytes for plain ``pickle.loads``, as from :func:`pickled`.
+
+        Raises:
+            PlanError: an argument cannot be pickled; it is named.
+        """
+        return pickle.dumps(_Call(self._pickled, self._dumped(dict(arguments), arguments)))
+
+    def _dumped(self, value: Any, arguments: Mapping[str, Any]) -> bytes:
+        with _REGISTRY, _by_value(inspect.getmodule(_innermost(self._function))):
+            try:
+                return _dumps(value)
+            # Pickling runs the objects' own code: anything can come out of it.
+            except Exception as error:
+                raise PlanError(_explain(self._function, (), arguments, error)) from error
+
+
+class _Call:
+    """Two pickles that are read as one."""
+
+    def __init__(self, function: bytes, arguments: bytes) -> None:
+        self._parts = (function, arguments)
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes, bytes]]:
+        return joined, self._parts
+
+
+def joined(function: bytes, arguments: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """``(function, args, kwargs)`` from the two pickles of a call; where the call is made."""
+    return pickle.loads(function), (), pickle.loads(arguments)
 
 
 def by_value(function: Callable[..., Any]) -> bytes:

@@ -1,10 +1,12 @@
-"""A task that has no peers, in the words of ``BarrierTaskContext``."""
+"""A task that has no peers: its barrier, and its seat, answered without a line to anybody."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from pyspark import BarrierTaskInfo, TaskContext
+
+from spark_strategy.spark.control import Counts, State, Verdict, decide
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceInformation
@@ -44,3 +46,39 @@ class Alone:
     def cpus(self) -> int:
         """The task's cpus."""
         return self._context.cpus()
+
+
+class OwnSeat:
+    """The seat of a rank without peers: what it says of itself decides at once.
+
+    It answers as ``Seat`` does, without a hub, a port or a thread.
+    """
+
+    why: Final = ""
+    hub_gone: Final = None
+    training_ended: Final = False
+
+    def __init__(self) -> None:
+        self._state = State.RUNNING
+        self._rows: tuple[Counts, ...] = ()
+
+    def report(self, state: State) -> None:
+        """Take it in."""
+        self._state = state
+
+    @property
+    def verdict(self) -> Verdict:
+        """What follows from this rank's state."""
+        return decide({0: self._state}, 1)
+
+    def report_rows(self, counts: Counts) -> None:
+        """Take in how many rows have arrived."""
+        self._rows = (counts,)
+
+    @property
+    def rows(self) -> tuple[Counts, ...]:
+        """The rows of this rank, as it reported them; empty before it did."""
+        return self._rows
+
+    def close(self) -> None:
+        """Nothing is open."""

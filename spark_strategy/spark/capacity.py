@@ -132,6 +132,11 @@ def _settled_slots(context: Any, tasks: int) -> int:
     return slots
 
 
+def slots(spark: SparkSession) -> int:
+    """Tasks that can run at once over the executors there are now; for classic sessions."""
+    return _slots(spark.sparkContext)
+
+
 def _slots(context: Any) -> int:
     """What Spark itself checks a barrier stage against (``DAGScheduler``, SPARK-24819)."""
     scala = context._jsc.sc()  # noqa: SLF001 - PySpark offers no public way to ask

@@ -18,6 +18,8 @@ import psutil
 
 from spark_strategy.folder import ChildFolder
 from spark_strategy.outcome import Reason
+from spark_strategy.plan import Orders
+from spark_strategy.spark import gpus
 from spark_strategy.spark.guard import ENDING_SIGNALS
 
 _GUARD: Final = "spark_strategy.spark.guard"
@@ -71,6 +73,14 @@ def environment(
     path = os.pathsep.join([*([own_path] if own_path else []), *python_path])
     fixed = {"PYTHONPATH": path, "TF_GRPC_REUSE_PORT": "true"}
     return defaults | passed_on | dict(settings) | fixed
+
+
+def child_settings(orders: Orders, devices: tuple[str, ...] | None) -> dict[str, str]:
+    """Variables that options ask for; ``env=`` has the last word, except over GPUs."""
+    settings = dict(orders.env)
+    if orders.interface and "/" not in orders.interface:
+        settings.setdefault("NCCL_SOCKET_IFNAME", orders.interface)
+    return settings | gpus.environment(devices)
 
 
 class Child:

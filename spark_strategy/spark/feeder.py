@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from spark_strategy.data.blocks import Block, encode
 from spark_strategy.data.feed import BLOCK_BYTES, FeedOrder, FeedStats
 from spark_strategy.data.spool import SpoolWriter
 from spark_strategy.data.steps import Shard
-from spark_strategy.errors import CapacityError
+from spark_strategy.errors import CapacityError, ExecutorEnvironmentError
 from spark_strategy.folder import ChildFolder
+from spark_strategy.spark.alone import OwnSeat
 from spark_strategy.spark.control import Counts
 from spark_strategy.spark.seat import Seat
 
@@ -26,6 +28,7 @@ from spark_strategy.spark.seat import Seat
 _RESERVE_BYTES: Final = 1 << 30
 _RESERVE_SHARE: Final = 0.05
 _EXCHANGE_S: Final = 0.05
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, for us alone
 
 
 class Feeder:
@@ -134,6 +137,22 @@ class Feeder:
         )
 
 
+def spool_path(feed: FeedOrder | None, folder: ChildFolder, host: str) -> Path:
+    """Where a rank's rows go: below its child's folder, or in a new folder in memory.
+
+    Raises:
+        ExecutorEnvironmentError: rows are to be kept in memory, and this host cannot.
+    """
+    if feed is None or not feed.cache.memory:
+        return folder.spool_path
+    if not _MEMORY.is_dir():
+        raise ExecutorEnvironmentError(
+            f"Cache(memory=True) keeps rows in {_MEMORY}, which {host} does not have. "
+            "Use Cache(memory=False)."
+        )
+    return Path(tempfile.mkdtemp(prefix="spark_strategy-", dir=_MEMORY))
+
+
 class RowCounts:
     """Keeps the child informed of how many rows every rank has, until all have arrived.
 
@@ -143,7 +162,7 @@ class RowCounts:
         folder: the child's.
     """
 
-    def __init__(self, feeder: Feeder, seat: Seat, folder: ChildFolder) -> None:
+    def __init__(self, feeder: Feeder, seat: Seat | OwnSeat, folder: ChildFolder) -> None:
         self._feeder = feeder
         self._seat = seat
         self._folder = folder

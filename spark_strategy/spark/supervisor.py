@@ -11,6 +11,7 @@ from spark_strategy.errors import CapacityError, DataError
 from spark_strategy.folder import Exit
 from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings
 from spark_strategy.plan import Orders
+from spark_strategy.spark.alone import OwnSeat
 from spark_strategy.spark.child import Child, explain_exit
 from spark_strategy.spark.control import State, Verdict
 from spark_strategy.spark.feeder import Feeder, RowCounts
@@ -65,7 +66,7 @@ class Supervisor:
     def __init__(
         self,
         child: Child,
-        seat: Seat,
+        seat: Seat | OwnSeat,
         relay: Relay,
         *,
         seen: Seen,

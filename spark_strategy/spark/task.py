@@ -20,18 +20,22 @@ from pyspark import BarrierTaskContext, SparkFiles
 from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Arrival, Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, SparkStrategyError
-from spark_strategy.folder import ChildFolder
 from spark_strategy.outcome import Failure, Outcome, Reason, reason_of, to_record
 from spark_strategy.parameter_server import serves
-from spark_strategy.plan import Orders
 from spark_strategy.spark import gpus, rendezvous
 from spark_strategy.spark.absence import Absence, absent
-from spark_strategy.spark.alone import Alone
-from spark_strategy.spark.child import Child, environment, new_folder, signals_wait
+from spark_strategy.spark.alone import Alone, OwnSeat
+from spark_strategy.spark.child import (
+    Child,
+    child_settings,
+    environment,
+    new_folder,
+    signals_wait,
+)
 from spark_strategy.spark.control import Gone, Hub
 from spark_strategy.spark.environment import Versions, objection
 from spark_strategy.spark.evaluated import evaluated
-from spark_strategy.spark.feeder import Feeder
+from spark_strategy.spark.feeder import Feeder, spool_path
 from spark_strategy.spark.meeting import StagesTask
 from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.rendezvous import Barrier
@@ -52,7 +56,6 @@ SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payl
 _CONNECT_S: Final = 10.0
 _DRAIN_S: Final = 5.0
 _FEED_STOP_S: Final = 5.0
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, for us alone
 
 
 def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -132,13 +135,22 @@ class Rank:
 
     def _station(self, held: ExitStack) -> tuple[Arrival, Child, Path]:
         """Reserve what is needed and start the child, which imports meanwhile."""
-        orders, order = self._order.orders, self._order
+        order = self._order
         if problem := objection(order.driver, Versions.here()):
             raise ExecutorEnvironmentError(problem)
         resources = self._barrier.resources()
         addresses = {name: info.addresses for name, info in resources.items()}
-        devices = gpus.assigned(addresses, orders.gpus_per_worker)
+        devices = gpus.assigned(addresses, order.orders.gpus_per_worker)
+        arrival = self._arrival(held)
+        child, spool = self._start_child(held, devices)
+        return arrival, child, spool
+
+    def _arrival(self, held: ExitStack) -> Arrival:
+        """Where the other ranks reach this one, on ports that are held; nowhere without any."""
+        orders, order = self._order.orders, self._order
         spark_address = self._barrier.getTaskInfos()[self._rank].address
+        if not forms_cluster(order.topology):
+            return Arrival(self._rank, order.fence, spark_address)
         host = rendezvous.own_host(spark_address, orders.interface)
         own = held.enter_context(rendezvous.reserve(orders.port_range))
         control = order.hub if self._rank == 0 else ""
@@ -147,9 +159,8 @@ class Rank:
             line = Listener(rendezvous.reserve(orders.port_range), order.secret, self._hub.serve)
             held.callback(line.close)
             control = f"{host}:{line.port}"
-        child, spool = self._start_child(held, devices)
         address = f"{host}:{own.getsockname()[1]}"
-        return Arrival(self._rank, order.fence, address, control), child, spool
+        return Arrival(self._rank, order.fence, address, control)
 
     def _start_child(self, held: ExitStack, devices: tuple[str, ...] | None) -> tuple[Child, Path]:
         """The child, and where its rows go."""
@@ -157,7 +168,7 @@ class Rank:
         folder = new_folder(SparkFiles.getRootDirectory())
         # Not below it: Unix sockets in TMPDIR (multiprocessing) take 107 bytes of path at most.
         temporary = tempfile.mkdtemp(prefix="spark_strategy-")
-        spool = self._spool_path(folder)
+        spool = spool_path(order.feed, folder, self._host)
         others = [temporary, *([] if spool.is_relative_to(folder.path) else [str(spool)])]
         for place in (str(folder.path), *others):
             held.callback(shutil.rmtree, place, ignore_errors=True)
@@ -189,17 +200,6 @@ class Rank:
         held.callback(child.stop)
         return child, spool
 
-    def _spool_path(self, folder: ChildFolder) -> Path:
-        feed = self._order.feed
-        if feed is None or not feed.cache.memory:
-            return folder.spool_path
-        if not _MEMORY.is_dir():
-            raise ExecutorEnvironmentError(
-                f"Cache(memory=True) keeps rows in {_MEMORY}, which {self._host} does not have. "
-                "Use Cache(memory=False)."
-            )
-        return Path(tempfile.mkdtemp(prefix="spark_strategy-", dir=_MEMORY))
-
     def _feeder(self, held: ExitStack, spool: Path) -> Feeder | None:
         """Begins to spool at once, while TensorFlow is imported and the ranks meet."""
         if self._order.feed is None:
@@ -225,8 +225,10 @@ class Rank:
             if cluster is None:
                 return self._failure(Reason.STOPPED, "was stopped because a rank refused")
             rendezvous_s = time.monotonic() - self._began
-            secret, hub = self._order.secret, arrivals[0].control
-            seat = Seat(hub, secret, self._rank, timeout_s=_CONNECT_S)
+            seat: Seat | OwnSeat = OwnSeat()
+            if forms_cluster(self._order.topology):
+                hub, secret = arrivals[0].control, self._order.secret
+                seat = Seat(hub, secret, self._rank, timeout_s=_CONNECT_S)
         except RendezvousError as error:
             return self._failure(Reason.RENDEZVOUS, str(error))
         held.callback(seat.close)
@@ -246,7 +248,9 @@ class Rank:
         ).outcome()
         if self._evaluates:
             return evaluated(outcome, child.folder)
-        if isinstance(outcome, Failure) and (gone := absent(seat, self._hub)):
+        if not isinstance(outcome, Failure) or isinstance(seat, OwnSeat):
+            return outcome
+        if gone := absent(seat, self._hub):
             raise Absence([*self._missing(gone, arrivals), outcome])
         return outcome
 
@@ -283,14 +287,6 @@ class Rank:
 
     def _failure(self, reason: Reason, message: str) -> Failure:
         return Failure(self._rank, self._task, self._host, time.time(), reason, message)
-
-
-def child_settings(orders: Orders, devices: tuple[str, ...] | None) -> dict[str, str]:
-    """Variables that options ask for; ``env=`` has the last word, except over GPUs."""
-    settings = dict(orders.env)
-    if orders.interface and "/" not in orders.interface:
-        settings.setdefault("NCCL_SOCKET_IFNAME", orders.interface)
-    return settings | gpus.environment(devices)
 
 
 def _reason(error: Exception) -> Reason:

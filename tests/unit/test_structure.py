@@ -66,7 +66,11 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "attempt": ((*PURE, "spark"), ("pyspark",)),
     "barrier": ((*PURE, "spark", "worker"), ("pyspark",)),
     "result": (PURE, ()),
-    "independent": ((*PURE, "attempt", "spark"), ("pyspark",)),
+    "call_queue": ((), ()),
+    "independent": (
+        (*PURE, "attempt", "call_queue", "shipping", "spark", "train_function"),
+        ("pyspark",),
+    ),
     "launcher": (
         (
             *PURE,
