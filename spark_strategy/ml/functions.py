@@ -16,7 +16,7 @@ from spark_strategy.errors import PlanError
 from spark_strategy.ml.asking import Ask, canonical
 from spark_strategy.ml.models import described
 from spark_strategy.ml.outputs import type_of
-from spark_strategy.ml.shipment import Sent, shipped
+from spark_strategy.ml.shipment import shipped
 from spark_strategy.serving import Output
 from spark_strategy.spark.capacity import executor_cores
 from spark_strategy.spark.session import own_python
@@ -37,7 +37,7 @@ def function(
     replied: tuple[Output, ...],
     head: Any | None = None,
     vectors: frozenset[str] = frozenset(),
-    sent: Sent | None = None,
+    owner: object = None,
 ) -> Any:
     """The function of columns that scores them.
 
@@ -49,7 +49,7 @@ def function(
         replied: what the model gives.
         head: makes its ``outputs`` of that, in the tasks.
         vectors: outputs that become vectors.
-        sent: where the model was sent before, if that is kept.
+        owner: what the user holds of the model; while it is there, the model is not sent again.
     """
     from pyspark.sql import functions
 
@@ -58,7 +58,7 @@ def function(
     outputs = replied if head is None else head.outputs
     scoring = Scoring(
         key=source.key,
-        model=shipped(spark, source, {} if sent is None else sent),
+        model=shipped(spark, source, owner),
         fitting=fitting,
         replied=replied,
         head=head,
@@ -129,7 +129,7 @@ def register_udf(
             "them, or not their lengths. Give it keras.Input layers, or use predict."
         )
     replied = program.outputs(_element_spec(inputs))
-    made = function(spark, source, ask, fitting=Arguments(inputs), replied=replied)
+    made = function(spark, source, ask, fitting=Arguments(inputs), replied=replied, owner=model)
     with own_python(spark):
         return spark.udf.register(name, made)
 

@@ -15,7 +15,6 @@ from spark_strategy.ml.models import described, loaded
 from spark_strategy.ml.params import ClassParams, ScoringParams
 from spark_strategy.ml.persistence import fetched, stored
 from spark_strategy.ml.predict import scored
-from spark_strategy.ml.shipment import Sent
 from spark_strategy.spark.scoring import Limits
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ class KerasModel(Model, ScoringParams, MLReadable[Any], MLWritable):
         self._model = model
         self._summary = summary
         self._described: tuple[Any, Any] | None = None
-        self._sent: Sent = {}
 
     @property
     def model(self) -> Any:
@@ -97,7 +95,7 @@ class KerasModel(Model, ScoringParams, MLReadable[Any], MLWritable):
     def _transform(self, dataset: DataFrame) -> DataFrame:
         source, program = self._parts()
         name = self.getPredictionCol()
-        return scored(source, program, dataset, self._ask(), names=name, sent=self._sent)
+        return scored(source, program, dataset, self._ask(), names=name, owner=self._model)
 
     def _parts(self) -> tuple[Any, Any]:
         """The model to send, and to ask; made once."""
@@ -126,7 +124,7 @@ class KerasModel(Model, ScoringParams, MLReadable[Any], MLWritable):
             names=names,
             vectors=vectors,
             head=head,
-            sent=self._sent,
+            owner=self._model,
         )
 
 

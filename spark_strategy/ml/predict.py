@@ -12,7 +12,6 @@ from spark_strategy.ml.asking import Ask, Fixed, fitted
 from spark_strategy.ml.functions import function
 from spark_strategy.ml.models import described
 from spark_strategy.ml.outputs import check_vectors, wanted_columns
-from spark_strategy.ml.shipment import Sent
 from spark_strategy.serving import Output
 from spark_strategy.spark.frames import expression
 from spark_strategy.spark.session import own_python
@@ -79,7 +78,7 @@ def predict(
         columns=columns or {},
         limits=Limits(idle_s, start_timeout_s, timeout_s),
     )
-    return scored(source, program, df, ask, names=output, vectors=vectors)
+    return scored(source, program, df, ask, names=output, vectors=vectors, owner=model)
 
 
 def scored(
@@ -91,7 +90,7 @@ def scored(
     names: str | Mapping[str, str],
     vectors: Sequence[str] = (),
     head: Callable[[tuple[Output, ...]], Any] | None = None,
-    sent: Sent | None = None,
+    owner: object = None,
 ) -> DataFrame:
     """``df`` with a model's outputs; the engine of :func:`predict` and of ``KerasModel``.
 
@@ -104,7 +103,7 @@ def scored(
         vectors: new columns that become vectors.
         head: gives, for the model's outputs, what makes others of them in the tasks, with these
             as its ``outputs``.
-        sent: where the model was sent before, if that is kept.
+        owner: what the user holds of the model; while it is there, the model is not sent again.
 
     Raises:
         PlanError: the columns do not fit the model.
@@ -127,7 +126,7 @@ def scored(
         replied=replied,
         head=call,
         vectors=is_vector,
-        sent=sent,
+        owner=owner,
     )
     with own_python(df.sparkSession):
         made = udf(*(expression(df, spec) for spec in specs))

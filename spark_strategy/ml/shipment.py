@@ -5,63 +5,66 @@ from __future__ import annotations
 import hashlib
 import pickle
 import tempfile
-from collections.abc import Callable, MutableMapping
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
+from spark_strategy.spark import broadcasts
 from spark_strategy.spark.capacity import is_connect
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-
-@dataclass(frozen=True, slots=True)
-class _Broadcast:
-    """On classic Spark."""
-
-    held: Any
-
-    def __call__(self) -> bytes:
-        return bytes(self.held.value)
+    from spark_strategy.spark.scoring import Shipped
 
 
 @dataclass(frozen=True, slots=True)
 class _Artifact:
-    """On Connect, which has no broadcasts."""
+    """On Connect, which has no broadcasts: a file of the session's, which ends with it."""
 
     name: str
 
     def __call__(self) -> bytes:
+        return Path(self.path()).read_bytes()
+
+    def path(self) -> str:
         from pyspark import SparkFiles
 
-        return Path(SparkFiles.get(self.name)).read_bytes()
+        return SparkFiles.get(self.name)
 
 
-Sent = MutableMapping[str, Callable[[], bytes]]
+_LOCK: Final = threading.Lock()
+# What each session was given: the artifact's name by the model's key.
+_ARTIFACTS: Final[WeakKeyDictionary[Any, dict[str, str]]] = WeakKeyDictionary()
 
 
-def shipped(spark: SparkSession, source: Any, sent: Sent) -> Callable[[], bytes]:
-    """A function for the tasks that gives a pickled model; reading it costs only who calls it.
+def shipped(spark: SparkSession, source: Any, owner: object) -> Shipped:
+    """A model for the tasks, sent once for each session as long as it is needed.
 
     Args:
         spark: the session.
         source: the model.
-        sent: of this model, by session; what is in it is not sent again.
+        owner: what the user holds of it; see ``broadcasts.shared``.
     """
-    client: Any = spark
-    session = client.session_id if is_connect(spark) else client.sparkContext.applicationId
-    if session not in sent:
-        sent[session] = _sent(spark, pickle.dumps(source))
-    return sent[session]
 
+    def content() -> bytes:
+        return pickle.dumps(source)
 
-def _sent(spark: SparkSession, model: bytes) -> Callable[[], bytes]:
     if not is_connect(spark):
-        return _Broadcast(spark.sparkContext.broadcast(model))
+        return broadcasts.shared(spark.sparkContext, source.key, content, owner)
+    with _LOCK:
+        sent = _ARTIFACTS.setdefault(spark, {})
+        if source.key not in sent:
+            sent[source.key] = _sent(spark, content())
+        return _Artifact(sent[source.key])
+
+
+def _sent(spark: SparkSession, model: bytes) -> str:
     name = f"spark_strategy_model_{hashlib.sha256(model).hexdigest()[:32]}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(model)
         spark.addArtifacts(str(path), file=True)
-    return _Artifact(name)
+    return name

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,18 @@ _log = logging.getLogger(__name__)
 OnError = Literal["raise", "null"]
 # Columns for the types that arrive, and what a server must know of them, pickled.
 Fitting = Callable[[Sequence[pa.DataType]], tuple[tuple[ColumnSpec, ...], bytes]]
+
+
+class Shipped(Protocol):
+    """A model on its way, for the tasks."""
+
+    def __call__(self) -> bytes:
+        """The pickled model; reading it costs only who calls it."""
+        ...
+
+    def path(self) -> str:
+        """A file of the executor that goes when the driver drops the model; empty for none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,7 @@ class Scoring:
     """
 
     key: str
-    model: Callable[[], bytes] = field(repr=False)
+    model: Shipped = field(repr=False)
     fitting: Fitting
     replied: tuple[Output, ...]
     head: Callable[[list[Any]], list[Any]] | None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import errors
 from spark_strategy.outcome import Outcome, from_record
 from spark_strategy.parameter_server import placed
 from spark_strategy.spark.absence import told
+from spark_strategy.spark.broadcasts import for_one_run
 from spark_strategy.spark.capacity import is_connect
 from spark_strategy.spark.progress import Progress
 from spark_strategy.spark.session import own_python
@@ -22,11 +25,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
+    from spark_strategy.spark.broadcasts import Parcel
     from spark_strategy.spark.task_order import TaskOrder
 
 _log = logging.getLogger(__name__)
 
 _SCHEMA: Final = "rank long, report string, payload binary"
+# PySpark broadcasts a function of more than 1 MiB itself, and keeps it on the driver's disk until
+# the session ends.
+_LARGE_BYTES: Final = 256 << 10
 _CHOOSE_PYTHON: Final = (
     "Choose the executors' Python with spark.pyspark.python or PYSPARK_PYTHON, set before the "
     "session starts."
@@ -101,24 +108,36 @@ class Stage:
                 "spark.job.description", f"spark_strategy {self._order.topology}"
             )
         frame = self._frame or self._spark.range(0, tasks, 1, tasks)
-        with own_python(self._spark):
-            mapped = frame.mapInArrow(
-                _body(self._order),
-                _SCHEMA,
-                barrier=forms_cluster(self._order.topology),
-                profile=self._profile,
-            )
-        rows: list[dict[str, Any]] = mapped.toArrow().to_pylist()
+        with ExitStack() as held:  # what is left when Spark has ended the job
+            body = self._body(held)
+            with own_python(self._spark):
+                mapped = frame.mapInArrow(
+                    body,
+                    _SCHEMA,
+                    barrier=forms_cluster(self._order.topology),
+                    profile=self._profile,
+                )
+            rows: list[dict[str, Any]] = mapped.toArrow().to_pylist()
         return rows
 
+    def _body(self, held: ExitStack) -> Any:
+        """The function that Spark sends; what is large goes beside it, until the stage ends."""
+        order = self._order
+        large = len(order.function) + len(order.evaluator) > _LARGE_BYTES
+        if not large or is_connect(self._spark):
+            return _body(order)
+        sent = for_one_run(self._spark.sparkContext, pickle.dumps(order))
+        return _body(held.enter_context(sent))
 
-def _body(order: TaskOrder) -> Any:
+
+def _body(order: TaskOrder | Parcel) -> Any:
     """The function that Spark sends; imports inside, so that it is sent by value and small."""
 
     def body(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from spark_strategy.spark import task
 
-        return task.run(order, batches)
+        # A parcel is the driver's as well: Spark's broadcast brought it.
+        return task.run(pickle.loads(order()) if callable(order) else order, batches)
 
     return body
 

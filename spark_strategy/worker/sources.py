@@ -8,10 +8,8 @@ already is found; an archive that Keras writes is not the same twice.
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +21,7 @@ import cloudpickle
 from spark_strategy import shipping
 from spark_strategy.errors import PlanError
 from spark_strategy.keras import transport
+from spark_strategy.worker import identity
 from spark_strategy.worker.program import KerasProgram, SignatureProgram
 
 
@@ -55,11 +54,9 @@ class KerasSource:
 
     @cached_property
     def key(self) -> str:
-        """Of the configuration, the weights and the user's classes; not of when it was saved."""
-        found = hashlib.sha256(self.custom)
-        with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
-            for name in sorted(set(archive.namelist()) - {"metadata.json"}):
-                found.update(name.encode() + archive.read(name))
+        """Of the configuration, the weights and the user's classes (``identity.py``)."""
+        found = hashlib.sha256(identity.of_pickle(self.custom))
+        found.update(identity.of_archive(self.archive))
         return found.hexdigest()
 
     def load(self) -> KerasProgram:
@@ -84,9 +81,9 @@ class BuildSource:
     @cached_property
     def key(self) -> str:
         """Of the function and the weights."""
-        found = hashlib.sha256(self.function)
+        found = hashlib.sha256(identity.of_pickle(self.function))
         for one in self.weights:
-            found.update(one.tobytes())
+            found.update(f"{one.dtype}:{one.shape}:".encode() + one.tobytes())
         return found.hexdigest()
 
     def load(self) -> KerasProgram:

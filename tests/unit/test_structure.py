@@ -107,6 +107,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "spark.scoring": ((*PURE, "serving", "spark"), (*SPARK, "numpy")),
     "worker.serve": (("serving", "worker"), ("tensorflow",)),
     "worker.program": ((*PURE, "serving", "worker", "keras.transport"), TENSORFLOW),
+    "worker.identity": ((), ("cloudpickle", "h5py")),
     "worker.sources": (("errors", "shipping", "keras", "worker"), TENSORFLOW),
     "ml.converters": ((*PURE, "keras", "launcher"), ("pyspark",)),
     "ml.params": (("data", "ml"), ("pyspark",)),
