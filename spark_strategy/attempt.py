@@ -59,6 +59,7 @@ class Attempt:
         number: 0 for the first attempt.
         evaluator: pickled ``Evaluator``; empty for none.
         secret: the run's secret; None makes one.
+        evaluation_s: seconds that one evaluation may take after training.
         halt: ends the attempt when it is set; None for never.
         queued: whether this attempt waits for its turn behind others of its run, which no
             deadline counts.
@@ -75,6 +76,7 @@ class Attempt:
         number: int,
         evaluator: bytes = b"",
         secret: bytes | None = None,
+        evaluation_s: float = 0.0,
         halt: threading.Event | None = None,
         queued: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -84,7 +86,7 @@ class Attempt:
         self._feeding = feeding
         self._fence = Fence(run_id, number)
         self._secret = secret or wire.new_secret()
-        self._evaluator = evaluator
+        self._evaluator, self._evaluation_s = evaluator, evaluation_s
         self._halt = halt or threading.Event()
         self._queued = queued
         self.running = False
@@ -158,6 +160,7 @@ class Attempt:
             own_log=not local,
             feed=self._feeding.order if self._feeding else None,
             evaluator=self._evaluator,
+            evaluation_s=self._evaluation_s,
             files=capacity.file_root(self._spark),
         )
 

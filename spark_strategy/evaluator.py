@@ -20,6 +20,9 @@ class Evaluator:
             checkpoints of ``tf.train.Checkpoint`` (the path is their prefix), SavedModels. Every
             host must see it under this path.
         tensorboard: folder for event files with the numbers; None for none.
+        timeout_s: seconds that one evaluation may take when training has ended, and the run waits
+            for nothing else. An evaluator that takes longer is ended; its earlier evaluations are
+            kept.
 
     Raises:
         PlanError: an argument makes no sense.
@@ -29,6 +32,7 @@ class Evaluator:
     checkpoints: str
     _: KW_ONLY
     tensorboard: str | None = None
+    timeout_s: float = 1800.0
 
     def __post_init__(self) -> None:
         if not callable(self.evaluate):
@@ -37,6 +41,13 @@ class Evaluator:
             raise PlanError(f"checkpoints is a folder's path, found {self.checkpoints!r}.")
         if self.tensorboard is not None and not isinstance(self.tensorboard, str):
             raise PlanError(f"tensorboard is a folder's path or None, found {self.tensorboard!r}.")
+        _check_seconds(self.timeout_s)
+
+
+def _check_seconds(seconds: object) -> None:
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < float(str(seconds)) < float("inf"):
+        raise PlanError(f"Evaluator's timeout_s is a number of seconds above 0, found {seconds!r}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ rows.json       task       how many rows every rank has so far
 spool/          task       this rank's rows (``data/spool.py``), unless they are kept in memory
 worker          child      the index of a worker of parameter-server training
 started         child      the user's function is about to run
+returned        child      the user's function has returned
 value.pkl       child      the function's value; the child now waits for ``released``
+failing.json    child      the function failed, and this is known so far
 failure.json    child      the function failed
 error.pkl       child      ... with this exception
 timings.json    child      seconds per phase
@@ -38,6 +40,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from spark_strategy.bounds import TRACEBACK_CHARS, cut_middle
 from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Cluster
 from spark_strategy.data.steps import Shard
@@ -163,6 +166,15 @@ class ChildFolder:
         """Whether the user's function has begun."""
         return (self.path / "started").exists()
 
+    def mark_returned(self) -> None:
+        """Child: the user's function has returned; its value is about to be pickled."""
+        self._write("returned", b"")
+
+    @property
+    def returned(self) -> bool:
+        """Whether it has."""
+        return (self.path / "returned").exists()
+
     def write_timings(self, timings: dict[str, float]) -> None:
         """Child: seconds per phase, so far."""
         self._write("timings.json", json.dumps(timings).encode())
@@ -203,6 +215,15 @@ class ChildFolder:
         """Task: the function's pickled value."""
         return (self.path / "value.pkl").read_bytes()
 
+    def fail_soon(self, failure: ChildFailure) -> None:
+        """Child: what is known of its failure so far, in case no more can be said."""
+        self._write("failing.json", json.dumps(asdict(failure)).encode())
+
+    def read_failing(self) -> ChildFailure | None:
+        """Task: the last of these; None if the child is not failing."""
+        text = self._read("failing.json")
+        return None if text is None else _failure_from(text)
+
     def fail(self, failure: ChildFailure, error: bytes) -> None:
         """Child: its failure, and the exception pickled (empty if it cannot be)."""
         self._write("error.pkl", error)
@@ -213,9 +234,7 @@ class ChildFolder:
         text = self._read("failure.json")
         if text is None:
             return None
-        fields = json.loads(text)
-        failure = ChildFailure(**{**fields, "reason": Reason(fields["reason"])})
-        return failure, self._read("error.pkl") or b""
+        return _failure_from(text), self._read("error.pkl") or b""
 
     def release(self) -> None:
         """Task: every rank has finished."""
@@ -228,7 +247,8 @@ class ChildFolder:
 
     def read_stacks(self) -> str:
         """Task: what the fault handler wrote."""
-        return (self._read("stacks.txt") or b"").decode(errors="replace")
+        text = (self._read("stacks.txt") or b"").decode(errors="replace")
+        return cut_middle(text, TRACEBACK_CHARS)
 
     def write_pid(self, pid: int) -> None:
         """Guard: the child's process id."""
@@ -250,7 +270,7 @@ class ChildFolder:
 
     def start_again(self) -> None:
         """Task: start the process that was lost once more; what it left is forgotten."""
-        for name in ("exit.json", "started", "value.pkl", "stacks.txt", "child.pid"):
+        for name in ("exit.json", "started", "returned", "value.pkl", "stacks.txt", "child.pid"):
             (self.path / name).unlink(missing_ok=True)
         self._write("again", b"")
 
@@ -272,3 +292,8 @@ class ChildFolder:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
             return None
+
+
+def _failure_from(text: bytes) -> ChildFailure:
+    fields = json.loads(text)
+    return ChildFailure(**{**fields, "reason": Reason(fields["reason"])})

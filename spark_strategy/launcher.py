@@ -190,6 +190,7 @@ class Launcher:
             return result_of([ended[index] for index in sorted(ended)], self._settings())
         with self._launched(rows) as (spark, plan, profile, run_id):
             given: Any = {"feeding": rows, "evaluator": self._evaluator()}
+            given["evaluation_s"] = self.evaluator.timeout_s if self.evaluator else 0.0
             attempt = Attempt(spark, plan, payload, run_id=run_id, number=0, **given)
             outcomes = attempt.outcomes(profile, self.logs)
         return result_of(outcomes, self._settings())

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
 
-from spark_strategy import errors
+from spark_strategy import bounds, errors
 from spark_strategy.data.feed import FeedStats
 
 
@@ -158,6 +158,15 @@ class Failure:
     peak_rss_bytes: int = 0
     secondary: bool = False
     error: bytes = b""
+
+    def __post_init__(self) -> None:
+        # Where it is made, so that thousands of ranks that all fail fit in the driver's memory.
+        for name, bounded in (
+            ("message", bounds.cut(self.message, bounds.MESSAGE_CHARS)),
+            ("traceback", bounds.cut_middle(self.traceback, bounds.TRACEBACK_CHARS)),
+            ("log_tail", bounds.cut_middle(self.log_tail, bounds.LOG_CHARS)),
+        ):
+            object.__setattr__(self, name, bounded)
 
 
 Outcome = Success | Failure

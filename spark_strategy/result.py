@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from spark_strategy.bounds import text_of
 from spark_strategy.data.feed import FeedStats
 from spark_strategy.errors import ResultError, SparkStrategyError
 from spark_strategy.evaluator import Evaluation, EvaluatorReport
@@ -205,5 +206,5 @@ def _unpickled(success: Success) -> Any:
     except Exception as error:
         raise ResultError(
             f"The value of {success.task} arrived but cannot be unpickled on the driver: "
-            f"{error}. The driver needs the packages the value is made of."
+            f"{text_of(error)}. The driver needs the packages the value is made of."
         ) from error

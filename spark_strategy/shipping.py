@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 
 import cloudpickle
 
+from spark_strategy.bounds import text_of
 from spark_strategy.errors import PlanError
 from spark_strategy.spark_objects import advice
 from spark_strategy.train_function import check_function
@@ -179,11 +180,11 @@ def _explain(
         except Exception as own:  # noqa: BLE001 - as in pickled()
             return (
                 f"{name} cannot be sent to the executors: {what}, a "
-                f"{type(value).__qualname__}, cannot be pickled ({own}). Create it inside "
+                f"{type(value).__qualname__}, cannot be pickled ({text_of(own)}). Create it inside "
                 "the function, or pass something that can be pickled (a path, a setting)."
             )
     refers = "it refers to " if isinstance(error, _SparkObjectError) else ""
-    return f"{name} cannot be sent to the executors: {refers}{error}"
+    return f"{name} cannot be sent to the executors: {refers}{text_of(error)}"
 
 
 def _parts(

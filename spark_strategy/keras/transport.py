@@ -8,7 +8,6 @@ cloudpickle carries those by value when they come from ``__main__``, a closure o
 from __future__ import annotations
 
 import importlib
-import io
 import sys
 import tempfile
 from pathlib import Path
@@ -16,20 +15,24 @@ from typing import Any
 
 import cloudpickle
 
+from spark_strategy.bounds import BoundedBuffer
 from spark_strategy.keras.artifacts import partial_path
 from spark_strategy.keras.custom_objects import collect, named_lambdas, plain_constructors
 
 _KERASES = ("keras", "tf_keras")
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: Any, *, most_bytes: int = 2**62) -> bytes:
     """Pickles ``value`` with cloudpickle, models included; ``cloudpickle.loads`` reads it.
 
     Communicates with no other rank. Keras is not imported unless it already is.
+
+    Raises:
+        TooLargeError: it is more than ``most_bytes``, which are never in memory at once.
     """
-    with io.BytesIO() as file:
-        _Pickler(file).dump(value)
-        return file.getvalue()
+    buffer = BoundedBuffer(most_bytes)
+    _Pickler(buffer).dump(value)
+    return buffer.getvalue()
 
 
 def is_model(value: Any) -> bool:
@@ -51,7 +54,8 @@ def flavour_of(obj: Any) -> str | None:
     """Which Keras this is a model of, if it is one."""
     for name in _KERASES:
         model = getattr(sys.modules.get(name), "Model", None)
-        if isinstance(model, type) and isinstance(obj, model):
+        # Not isinstance: it asks the object's __class__, which may be a property of the user's.
+        if isinstance(model, type) and issubclass(type(obj), model):
             return name
     return None
 

@@ -13,8 +13,10 @@ from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings
 from spark_strategy.plan import Orders
 from spark_strategy.spark.alone import OwnSeat
 from spark_strategy.spark.child import Child, explain_exit
+from spark_strategy.spark.child_deadlines import ChildDeadlines
 from spark_strategy.spark.control import State, Verdict
 from spark_strategy.spark.feeder import Feeder, RowCounts
+from spark_strategy.spark.last_words import last_words
 from spark_strategy.spark.output import Relay
 from spark_strategy.spark.seat import Seat
 
@@ -48,6 +50,7 @@ class Seen:
         began: start of the task, in monotonic seconds.
         serves: whether the child serves others instead of calling the function.
         restarts: how often its process may be started again.
+        evaluation_s: of an evaluator, seconds that one evaluation may take after training.
     """
 
     rank: int
@@ -58,6 +61,7 @@ class Seen:
     began: float
     serves: bool = False
     restarts: int = 0
+    evaluation_s: float = 0.0
 
 
 class Supervisor:
@@ -78,10 +82,11 @@ class Supervisor:
         self._seat = seat
         self._relay = relay
         self._seen = seen
-        self._orders = orders
         self._feeder = feeder
         self._counts = RowCounts(feeder, seat, child.folder) if feeder else None
-        self._since = seen.began
+        self._deadlines = ChildDeadlines(
+            child.folder, orders, began=seen.began, evaluation_s=seen.evaluation_s
+        )
         self._next_look = 0.0
         self._restarts, self._cause = 0, ""
 
@@ -143,7 +148,7 @@ class Supervisor:
             return True
         cause, self._cause = self._cause or failure.message, ""
         self._restarts += 1
-        self._since = time.monotonic()
+        self._deadlines.start_again()
         self._seat.report(State.RUNNING)
         self._relay.say(
             f"{cause}; it is started again "
@@ -185,7 +190,8 @@ class Supervisor:
 
     def _own_end(self) -> Failure | None:
         """The failure behind the end of the child's process, if it has ended."""
-        end, said = self._folder.read_exit(), self._folder.read_failure()
+        end = self._folder.read_exit()
+        said = last_words(self._folder, lambda: self._seat.report(State.FAILED))
         if end is None and said:
             # The peers need not wait for TensorFlow's tear-down and exit handlers.
             self._seat.report(State.FAILED)
@@ -226,16 +232,10 @@ class Supervisor:
         raise error
 
     def _overdue(self) -> Failure | None:
-        elapsed = time.monotonic() - self._seen.began
-        limit = self._orders.timeout_s
-        if limit is not None and elapsed > limit:
-            what = f"still ran when timeout_s={limit:g} had passed"
-            return self._failure(Reason.DEADLINE, what, traceback=self._child.stacks())
-        limit = self._orders.start_timeout_s
-        if time.monotonic() - self._since > limit and not self._folder.started:
-            what = f"had not reached the function when start_timeout_s={limit:g} had passed"
-            return self._failure(Reason.START_DEADLINE, what, traceback=self._child.stacks())
-        return None
+        passed = self._deadlines.passed(training_ended=self._seat.training_ended)
+        if passed is None:
+            return None
+        return self._failure(*passed, traceback=self._child.stacks())
 
     def _frozen(self, after_s: float) -> Failure | None:
         since = self._child.frozen_since()

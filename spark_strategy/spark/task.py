@@ -242,6 +242,7 @@ class Rank:
             began=self._began,
             serves=serves(self._order.topology, self._order.topology.tasks[self._rank]),
             restarts=child.folder.read_restarts(),
+            evaluation_s=self._order.evaluation_s,
         )
         outcome = Supervisor(
             child, seat, relay, seen=seen, orders=self._order.orders, feeder=feeder

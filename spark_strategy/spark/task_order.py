@@ -29,6 +29,7 @@ class TaskOrder:
         own_log: whether the executor has a log of its own, apart from the driver's console.
         feed: what the rows that Spark sends become; None where it sends none.
         evaluator: pickled ``Evaluator``; empty where none evaluates.
+        evaluation_s: seconds that one evaluation may take after training.
         files: where paths without a scheme are.
         hub: ``host:port`` where the driver meets the tasks and keeps the hub, if rank 0 runs on
             it; empty where rank 0 is a task like the others.
@@ -46,5 +47,6 @@ class TaskOrder:
     own_log: bool
     feed: FeedOrder | None = None
     evaluator: bytes = field(default=b"", repr=False)
+    evaluation_s: float = 0.0
     files: FileRoot = field(default_factory=FileRoot)
     hub: str = ""

@@ -7,16 +7,20 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import tensorflow as tf
 
+from spark_strategy.bounds import SHOWN_CHARS, name_of, text_of
 from spark_strategy.evaluator import Evaluation, Evaluator
 
 _log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.5
+# What an evaluation says travels to the driver beside those of all other checkpoints.
+_MOST_METRICS: Final = 1000
 
 # When it was last written, in nanoseconds since the epoch, and its size.
 Stamp = tuple[int, int]
@@ -127,12 +131,17 @@ def _evaluation(
     metrics: dict[str, float] = {}
     error = ""
     try:
-        metrics = {str(name): float(value) for name, value in evaluate(path).items()}
+        metrics = _numbers(evaluate(path))
     # The user's code may raise anything; training and the next checkpoint do not depend on it.
     except Exception as raised:  # noqa: BLE001
         _log.exception("Could not evaluate %s", path)
-        error = f"{type(raised).__qualname__}: {raised}".partition("\n")[0]
+        error = f"{name_of(raised)}: {text_of(raised)}".partition("\n")[0]
     return Evaluation(path, _step(path, number), metrics, time.monotonic() - began, error)
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    found = dict(islice(metrics.items(), _MOST_METRICS))
+    return {text_of(name, SHOWN_CHARS): float(value) for name, value in found.items()}
 
 
 def _step(path: str, number: int) -> int:

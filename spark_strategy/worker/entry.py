@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import filesystem, keras
+from spark_strategy.bounds import TooLargeError, name_of, text_of
 from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, ResultError
@@ -70,7 +71,7 @@ def main(path: str) -> None:
             folder.succeed(_run(folder, order, function))
     # SystemExit and KeyboardInterrupt end a rank as surely as an exception does.
     except BaseException as error:  # noqa: BLE001
-        postmortem.record(folder, error)
+        postmortem.record(folder, error, ranks=len(order.topology.tasks))
         return
     # A peer whose collectives are still under way would take this process's end for a fault.
     folder.wait_for_release()
@@ -139,6 +140,7 @@ def _run(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
         if evaluates:
             return _evaluate(folder, order, function)
         value = _call(folder, order, function, strategy, mesh)
+    folder.mark_returned()
     return _pickled(value)
 
 
@@ -237,19 +239,17 @@ def _pickled(value: object) -> bytes:
     from spark_strategy.keras import transport
 
     try:
-        pickled = transport.dumps(value)
+        return transport.dumps(value, most_bytes=_VALUE_BYTES)
+    except TooLargeError as error:
+        raise ResultError(
+            f"returned a {name_of(value)} of more bytes than Spark can carry in one row (2 GiB). "
+            "Save it with get_context().save(...) or to your own storage, and return where it is."
+        ) from error
     # Pickling runs the value's own code: anything can come out of it.
     except Exception as error:
         raise ResultError(
-            f"returned a {type(value).__qualname__} that cannot be pickled: {error}"
+            f"returned a {name_of(value)} that cannot be pickled: {text_of(error)}"
         ) from error
-    if len(pickled) > _VALUE_BYTES:
-        raise ResultError(
-            f"returned a {type(value).__qualname__} of {len(pickled) / 2**30:.1f} GiB, more than "
-            "Spark can carry in one row (2 GiB). Save it with get_context().save(...) or to "
-            "your own storage, and return where it is."
-        )
-    return pickled
 
 
 if __name__ == "__main__":

@@ -114,6 +114,22 @@ def test_an_evaluator_that_dies_does_not_end_the_training(
     assert "The evaluator was killed by SIGKILL; training went on without it" in caplog.text
 
 
+def test_an_evaluation_that_hangs_does_not_hold_up_the_end_of_the_training(tmp_path: Path) -> None:
+    """It has its time, and no limit on the run is needed."""
+
+    def hang(path: str) -> dict[str, float]:
+        while "01" not in path:
+            time.sleep(1.0)
+        return {"size": 1.0}
+
+    evaluator = Evaluator(hang, str(tmp_path), timeout_s=2.0)
+    result = Launcher(MultiWorker(1), evaluator=evaluator, logs=None).run(train, str(tmp_path))
+
+    assert result.value == "worker:0"
+    assert "did not end an evaluation within the 2 s" in result.evaluator_problem
+    assert [one.step for one in result.evaluations] == [1]
+
+
 def test_a_failed_training_stops_its_evaluator(tmp_path: Path) -> None:
     """The cause is raised at once, and names the worker."""
 
@@ -134,6 +150,9 @@ def test_what_makes_no_sense_is_refused(spark: SparkSession) -> None:
         Evaluator("model", "/tmp")  # type: ignore[arg-type]
     with pytest.raises(PlanError, match="checkpoints is a folder's path, found ''"):
         Evaluator(evaluate, "")
+    for seconds in (0, True, float("inf"), float("nan"), "1"):
+        with pytest.raises(PlanError, match="Evaluator's timeout_s is a number of seconds above 0"):
+            Evaluator(evaluate, "/tmp", timeout_s=seconds)  # type: ignore[arg-type]
     evaluator = Evaluator(evaluate, "/tmp")
     with pytest.raises(PlanError, match=r"Independent\(2\) has none"):
         Launcher(Independent(2), evaluator=evaluator)

@@ -21,8 +21,8 @@ FUNCTION_LINES = 50
 
 # Modules below share these; they use the standard library only.
 PURE = (
-    *("errors", "topology", "parameter_server", "cluster", "plan", "outcome", "evaluator"),
-    *("child_order", "folder", "data"),
+    *("bounds", "errors", "topology", "parameter_server", "cluster", "plan", "outcome"),
+    *("evaluator", "child_order", "folder", "data"),
 )
 SPARK = ("pyspark", "pyarrow", "cloudpickle", "psutil")
 TENSORFLOW = ("tensorflow", "keras", "tf_keras", "numpy", "cloudpickle")
@@ -34,12 +34,13 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "topology": (("errors",), ()),
     "parameter_server": (("errors", "topology"), ()),
     "cluster": (("errors", "topology"), ()),
-    "outcome": (("errors", "topology", "data.feed"), ()),
+    "bounds": ((), ()),
+    "outcome": (("bounds", "errors", "topology", "data.feed"), ()),
     "plan": (("errors", "topology", "parameter_server"), ()),
     "evaluator": (("errors",), ()),
     "child_order": (("errors", "topology", "parameter_server", "cluster", "plan", "data"), ()),
     "folder": (
-        ("errors", "topology", "cluster", "child_order", "outcome", "evaluator", "data"),
+        ("bounds", "errors", "topology", "cluster", "child_order", "outcome", "evaluator", "data"),
         (),
     ),
     "data": (("errors", "topology", "data"), ()),
@@ -62,7 +63,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "train_function": (("errors",), ()),
     "suggestion": ((), ()),
     "spark_objects": ((), ()),
-    "shipping": (("errors", "spark_objects", "train_function"), ("cloudpickle",)),
+    "shipping": (("bounds", "errors", "spark_objects", "train_function"), ("cloudpickle",)),
     "attempt": ((*PURE, "spark"), ("pyspark",)),
     "barrier": ((*PURE, "spark", "worker"), ("pyspark",)),
     "result": (PURE, ()),
