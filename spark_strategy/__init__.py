@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         KerasRegressionModel,
     )
     from spark_strategy.ml.predict import predict
+    from spark_strategy.patience import Patience
     from spark_strategy.result import MapResult, RunResult
     from spark_strategy.worker.context import WorkerContext
     from spark_strategy.worker.current import get_context
@@ -53,6 +54,7 @@ __all__ = [
     "ModelParallel",
     "MultiWorker",
     "ParameterServer",
+    "Patience",
     "RunResult",
     "SparkClusterResolver",
     "WorkerContext",
@@ -75,6 +77,7 @@ _LATER: Final = {
     "Launcher": "spark_strategy.launcher",
     "FitResult": "spark_strategy.ml.fit",
     "MapResult": "spark_strategy.result",
+    "Patience": "spark_strategy.patience",
     "RunResult": "spark_strategy.result",
     "adapt": "spark_strategy.ml.adapt",
     "fit": "spark_strategy.ml.fit",

@@ -106,7 +106,13 @@ class Attempt:
             Halted: ``halt`` was set.
         """
         ports = self._plan.orders.port_range
-        output = shared or listener.listen(self._spark, self._secret, show, port_range=ports)
+        output = shared or listener.listen(
+            self._spark,
+            self._secret,
+            show,
+            port_range=ports,
+            lines=len(self._plan.topology.tasks),
+        )
         try:
             with ExitStack() as held:
                 order = self._order(output)

@@ -9,7 +9,7 @@ file            written by means
 order.pkl       task       who the child is (``child_order.py``)
 function.pkl    task       the user's function and its arguments
 cluster.json    task       the rendezvous is complete
-rows.json       task       how many rows every rank has so far
+rows.json       task       what rows the ranks have so far (``data/row_ledger.py``)
 spool/          task       this rank's rows (``data/spool.py``), unless they are kept in memory
 worker          child      the index of a worker of parameter-server training
 started         child      the user's function is about to run
@@ -43,7 +43,7 @@ from typing import Final
 from spark_strategy.bounds import TRACEBACK_CHARS, cut_middle
 from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Cluster
-from spark_strategy.data.steps import Shard
+from spark_strategy.data.row_ledger import Arrived
 from spark_strategy.errors import RendezvousError
 from spark_strategy.evaluator import Evaluation, evaluations_of
 from spark_strategy.outcome import Reason
@@ -139,15 +139,30 @@ class ChildFolder:
             time.sleep(_POLL_S)
         return Cluster.from_json(text.decode())
 
-    def write_rows(self, ranks: Sequence[Mapping[str, Shard]]) -> None:
-        """Task: what is known of every rank's rows, by the DataFrame's name, in rank order."""
-        fields = [{name: [s.rows, s.complete] for name, s in rank.items()} for rank in ranks]
+    def write_rows(self, rows: Mapping[str, Arrived]) -> None:
+        """Task: what is known of the rows of all ranks, by the DataFrame's name."""
+        fields = {
+            name: [one.ranks, one.least, [*one.final], [*one.final.values()]]
+            for name, one in rows.items()
+        }
         self._write("rows.json", json.dumps(fields).encode())
 
-    def read_rows(self) -> tuple[dict[str, Shard], ...]:
+    def read_rows(self) -> dict[str, Arrived]:
         """Child: the same; empty as long as nothing is known."""
-        fields = json.loads(self._read("rows.json") or b"[]")
-        return tuple({name: Shard(*shard) for name, shard in rank.items()} for rank in fields)
+        fields = json.loads(self._read("rows.json") or b"{}")
+        return {
+            name: Arrived(ranks, least, dict(zip(final, counts, strict=True)))
+            for name, (ranks, least, final, counts) in fields.items()
+        }
+
+    @property
+    def rows_version(self) -> tuple[int, int]:
+        """Child: another one whenever :meth:`read_rows` has something new to say."""
+        try:
+            found = (self.path / "rows.json").stat()
+        except FileNotFoundError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino
 
     def write_waited(self, seconds: float) -> None:
         """Child: how long it has waited for rows."""

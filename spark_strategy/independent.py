@@ -94,7 +94,9 @@ class Calls:
         """
         spare = None if max_failures is None else threading.Semaphore(max_failures)
         ports = self._plan.orders.port_range
-        output = listener.listen(self._spark, self._secret, show, port_range=ports)
+        output = listener.listen(
+            self._spark, self._secret, show, port_range=ports, lines=self._at_once()
+        )
 
         def end(index: int, payload: Payload) -> End:
             ended = self._end(index, payload, output)

@@ -21,6 +21,7 @@ from spark_strategy.errors import PlanError
 from spark_strategy.evaluator import Evaluator
 from spark_strategy.independent import Calls, End, Payload, check_map, payloads_of
 from spark_strategy.parameter_server import placed
+from spark_strategy.patience import USUAL, Patience
 from spark_strategy.plan import Communication, LaunchPlan, Orders
 from spark_strategy.result import MapResult, RunResult, result_of, run_or_error
 from spark_strategy.spark import capacity, session
@@ -61,11 +62,11 @@ class Launcher:
         resources: a Spark ``ResourceProfile`` for the stage, instead of the session's.
         communication: collective implementation: "auto", "ring" or "nccl".
         port_range: first and last port that ranks and driver may listen on.
-        interface: network interface name, or subnet such as ``10.1.0.0/16``, that the
-            ranks use among themselves; by default the one Spark uses.
+        interface: network interface name, or subnet such as ``10.1.0.0/16``, of the ranks.
         env: environment variables of the ranks' processes.
         scope: whether the function runs inside ``strategy.scope()``; with False it builds
             its own strategy, for which TF_CONFIG is set.
+        patience: how long the ranks' tasks wait for each other: silences, graces, connections.
         evaluator: evaluates checkpoints in one more rank, beside the training.
         logs: called on the driver with each line the ranks print; None leaves the lines to
             the executors' logs (on ``local[n]``, which has none, to a failure's last lines).
@@ -86,6 +87,7 @@ class Launcher:
     interface: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     scope: bool = True
+    patience: Patience = USUAL
     evaluator: Evaluator | None = None
     logs: Callable[[str], None] | None = to_stdout
 

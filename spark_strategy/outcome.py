@@ -4,7 +4,9 @@ A failure is a value until the driver raises it. Ranks fail in bunches: one rais
 peers' collectives break a moment later. :func:`in_order_of_blame` puts the first cause
 first, by three facts in this order: a rank that was stopped because of another one is never
 the cause; an error that TensorFlow raises about *other* tasks is a consequence wherever
-something else happened too; what is left goes by time.
+something else happened too, and so is that a rank no longer hears its peers; what is left goes
+by time. That is the time of the hub's clock, which all ranks share, and a failure that the hub
+did not hear of comes after those that it did.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Reason(StrEnum):
     DATA = "data"
     SPACE = "space"
     LOST = "lost"
+    CUT_OFF = "cut off"
     STOPPED = "stopped"
 
 
@@ -76,6 +79,7 @@ _ADVICE: Final[dict[Reason, str]] = {
     ),
     Reason.UNPICKLABLE: "Return plain values, NumPy arrays or Keras models.",
     Reason.LOST: "A host, a Spark task or the network between them went away.",
+    Reason.CUT_OFF: "A host, a Spark task or the network between them went away.",
 }
 
 
@@ -145,6 +149,8 @@ class Failure:
         peak_rss_bytes: peak resident memory of its child process; 0 if unknown.
         secondary: TensorFlow itself says that another task is the cause.
         error: the user's exception, pickled; empty if there is none or it cannot be.
+        hub_at: when it failed by the clock of the hub, which all ranks share; None where the hub
+            did not hear of it.
     """
 
     rank: int
@@ -158,6 +164,7 @@ class Failure:
     peak_rss_bytes: int = 0
     secondary: bool = False
     error: bytes = b""
+    hub_at: float | None = None
 
     def __post_init__(self) -> None:
         # Where it is made, so that thousands of ranks that all fail fit in the driver's memory.
@@ -201,9 +208,20 @@ def in_order_of_blame(failures: Sequence[Failure]) -> tuple[Failure, ...]:
     return tuple(
         sorted(
             failures,
-            key=lambda one: (one.reason is Reason.STOPPED, one.secondary, one.at, one.rank),
+            key=lambda one: (
+                one.reason is Reason.STOPPED,
+                _consequence(one),
+                one.hub_at is None,
+                one.at if one.hub_at is None else one.hub_at,
+                one.rank,
+            ),
         )
     )
+
+
+def _consequence(one: Failure) -> int:
+    """How surely something else was the cause."""
+    return 2 if one.secondary else int(one.reason is Reason.CUT_OFF)
 
 
 def to_error(failures: Sequence[Failure]) -> errors.SparkStrategyError:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
+from spark_strategy import patience as limits
 from spark_strategy.errors import CapacityError, PlanError
 from spark_strategy.parameter_server import on_driver, placed
+from spark_strategy.patience import USUAL, Patience
 from spark_strategy.topology import Topology, forms_cluster, is_count
 
 Communication = Literal["auto", "ring", "nccl"]
@@ -31,6 +33,7 @@ class Orders:
             each other by.
         env: environment variables of the children.
         scope: whether the function runs inside ``strategy.scope()``.
+        patience: how long the ranks' tasks wait for each other.
     """
 
     start_timeout_s: float = 300.0
@@ -41,11 +44,13 @@ class Orders:
     interface: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     scope: bool = True
+    patience: Patience = USUAL
 
     def __post_init__(self) -> None:
-        _check_seconds("start_timeout_s", self.start_timeout_s)
-        if self.timeout_s is not None:
-            _check_seconds("timeout_s", self.timeout_s)
+        limits.start_deadline(self.start_timeout_s)
+        object.__setattr__(self, "timeout_s", limits.run_deadline(self.timeout_s))
+        if not isinstance(self.patience, Patience):
+            raise PlanError(f"patience is a Patience(...), found {self.patience!r}.")
         if self.gpus_per_worker is not None and not is_count(self.gpus_per_worker):
             raise PlanError(
                 f"gpus_per_worker is a whole number of at least 0, found {self.gpus_per_worker!r}."
@@ -142,11 +147,6 @@ class LaunchPlan:
             "environment": ", ".join(sorted(orders.env)) or "unchanged",
         }
         return "\n".join(f"{name:<18} {value}" for name, value in lines.items())
-
-
-def _check_seconds(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise PlanError(f"{name} is a number of seconds above 0, found {value!r}.")
 
 
 def _check_ports(ports: Any) -> None:

@@ -78,7 +78,7 @@ def _shares(left: Sequence[int], complete: Sequence[bool], wanted: int) -> tuple
     while able:
         share, extra = divmod(wanted, len(able))
         asked = {rank: share + (place < extra) for place, rank in enumerate(able)}
-        short = [rank for rank in able if limits[rank] < asked[rank]]
+        short = {rank for rank in able if limits[rank] < asked[rank]}
         for rank in short or able:
             sizes[rank] = left[rank] if short else asked[rank]
             wanted -= sizes[rank]

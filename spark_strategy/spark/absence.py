@@ -4,8 +4,8 @@ The theory. A rank that has failed returns its outcome as a row, and the driver 
 all tasks have ended. The task of a host that is gone never ends, and Spark misses an executor only
 after a minute or two (``spark.worker.timeout``, ``spark.network.timeout``). So a rank that has
 failed looks whether its peers come to their end as well. If one does not, and Spark does not say
-why within ``GRACE_S``, the rank raises :class:`Absence` out of its task, which ends the stage; what
-is known travels in the exception's text.
+why within ``Patience.grace_s``, the rank raises :class:`Absence` out of its task, which ends the
+stage; what is known travels in the exception's text.
 
 As long as the hub lives, rank 0 knows of everybody's end; without the hub, all others know only
 that rank 0 is gone.
@@ -18,15 +18,17 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from spark_strategy.outcome import Outcome, from_record, to_record
-from spark_strategy.spark.control import SILENCE_S, Gone, Hub, Verdict
+from spark_strategy.outcome import Failure, Outcome, Reason, from_record, to_record
+from spark_strategy.patience import USUAL, Patience
+from spark_strategy.spark.control import Gone, Hub
 from spark_strategy.spark.seat import Seat
+from spark_strategy.spark.verdicts import Verdict
 
-# Spark often knows better: it sees at once that an executor's process has ended.
-GRACE_S: Final = 10.0
+# Where Spark alone is to say who is gone, rank 0 still keeps its hub for those about to end.
+_LINGER_S: Final = 10.0
 _POLL_S: Final = 0.05
 _MARK: Final = "spark_strategy_outcomes:"
 # An exception of the user's own may hold anything; its text is in the report in any case.
@@ -61,7 +63,10 @@ def told(text: str) -> tuple[Outcome, ...]:
 
 
 def absent(
-    seat: Seat, hub: Hub | None, *, grace_s: float = GRACE_S, silence_s: float = SILENCE_S
+    seat: Seat,
+    hub: Hub | None,
+    *,
+    patience: Patience = USUAL,
 ) -> dict[int, Gone]:
     """The ranks that do not end, of a run in which this rank has failed.
 
@@ -70,20 +75,46 @@ def absent(
     Args:
         seat: this rank's.
         hub: where it is kept by this process.
-        grace_s: seconds for Spark to say more.
-        silence_s: what the seat and the hub were given.
+        patience: what the seat and the hub were given; its grace is for Spark to say more, and
+            None leaves it to Spark alone.
     """
+    grace_s = patience.grace_s
     # The silence, the grace after it, and one more that no slow machine uses up: the look that
     # finds the grace over must still be taken.
-    deadline = time.monotonic() + silence_s + 2 * grace_s
+    deadline = time.monotonic() + (patience.silence_s or 0.0) + 2 * (grace_s or _LINGER_S)
     since: float | None = None
     while (now := time.monotonic()) < deadline and not _all_end(seat, hub):
         gone = _gone(seat, hub)
         since = (since or now) if gone else None
-        if since is not None and now - since > grace_s:
+        if since is not None and grace_s is not None and now - since > grace_s:
             return gone
         time.sleep(_POLL_S)
     return {}
+
+
+def missing(
+    gone: Mapping[int, Gone], tasks: Sequence[str], hosts: Sequence[str], *, by_hub: bool
+) -> list[Failure]:
+    """What the driver is told of the ranks that are missed.
+
+    Args:
+        gone: what is known of each.
+        tasks: every rank's name.
+        hosts: where every rank came from.
+        by_hub: whether the clock that saw them last is the hub's.
+    """
+    return [
+        Failure(
+            rank,
+            tasks[rank],
+            hosts[rank],
+            one.at,
+            Reason.LOST,
+            one.why,
+            hub_at=one.at if by_hub else None,
+        )
+        for rank, one in gone.items()
+    ]
 
 
 def _all_end(seat: Seat, hub: Hub | None) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from pyspark import BarrierTaskInfo, TaskContext
 
-from spark_strategy.spark.control import Counts, State, Verdict, decide
+from spark_strategy.data.row_ledger import Arrived, Counts
+from spark_strategy.spark.verdicts import State, Tally, Verdict
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceInformation
@@ -55,28 +57,32 @@ class OwnSeat:
     """
 
     why: Final = ""
+    pace_s: Final = 0.05
     hub_gone: Final = None
     training_ended: Final = False
 
     def __init__(self) -> None:
-        self._state = State.RUNNING
-        self._rows: tuple[Counts, ...] = ()
+        self._tally = Tally(1)
+        self._rows: dict[str, Arrived] = {}
 
     def report(self, state: State) -> None:
         """Take it in."""
-        self._state = state
+        self._tally.say(0, state)
 
     @property
     def verdict(self) -> Verdict:
         """What follows from this rank's state."""
-        return decide({0: self._state}, 1)
+        return self._tally.verdict
 
     def report_rows(self, counts: Counts) -> None:
         """Take in how many rows have arrived."""
-        self._rows = (counts,)
+        self._rows = {
+            name: Arrived(1, one.rows, {0: one.rows} if one.complete else {})
+            for name, one in counts.items()
+        }
 
     @property
-    def rows(self) -> tuple[Counts, ...]:
+    def rows(self) -> Mapping[str, Arrived]:
         """The rows of this rank, as it reported them; empty before it did."""
         return self._rows
 

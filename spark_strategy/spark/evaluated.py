@@ -13,7 +13,7 @@ def evaluated(outcome: Outcome, folder: ChildFolder) -> Outcome:
     """An evaluator's own end is no failure of the run; what it evaluated before counts."""
     problem = ""
     if isinstance(outcome, Failure):
-        if outcome.reason in (Reason.STOPPED, Reason.LOST):
+        if outcome.reason in (Reason.STOPPED, Reason.LOST, Reason.CUT_OFF):
             return outcome
         problem = outcome.message
         outcome = Success(

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,18 +16,17 @@ import pyarrow as pa
 
 from spark_strategy.data.blocks import Block, encode
 from spark_strategy.data.feed import BLOCK_BYTES, FeedOrder, FeedStats
+from spark_strategy.data.row_ledger import Arrived, Counts
 from spark_strategy.data.spool import SpoolWriter
 from spark_strategy.data.steps import Shard
 from spark_strategy.errors import CapacityError, ExecutorEnvironmentError
 from spark_strategy.folder import ChildFolder
 from spark_strategy.spark.alone import OwnSeat
-from spark_strategy.spark.control import Counts
 from spark_strategy.spark.seat import Seat
 
 # What is left free on the disk that holds the rows, at the most.
 _RESERVE_BYTES: Final = 1 << 30
 _RESERVE_SHARE: Final = 0.05
-_EXCHANGE_S: Final = 0.05
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, for us alone
 
 
@@ -154,7 +153,7 @@ def spool_path(feed: FeedOrder | None, folder: ChildFolder, host: str) -> Path:
 
 
 class RowCounts:
-    """Keeps the child informed of how many rows every rank has, until all have arrived.
+    """Keeps the child informed of what rows the ranks have.
 
     Args:
         feeder: this rank's.
@@ -166,20 +165,27 @@ class RowCounts:
         self._feeder = feeder
         self._seat = seat
         self._folder = folder
-        self._told: tuple[Counts, ...] = ()
+        self._said: Counts = {}
+        self._written: Mapping[str, Arrived] = {}
         self._next = 0.0
 
     def exchange(self) -> None:
-        """Tell the others, take in what they say. Call it often; it knows when to do nothing."""
-        now = time.monotonic()
-        if now < self._next:
+        """Tell the others what has changed, take in what they say. Call it often."""
+        rows = self._seat.rows
+        if rows is not self._written:
+            self._written = rows
+            if rows:
+                self._folder.write_rows(rows)
+        counts = self._feeder.counts
+        if counts == self._said:
             return
-        self._next = now + _EXCHANGE_S
-        if self._seat.rows != self._told:
-            self._told = self._seat.rows
-            self._folder.write_rows(self._told)
-        if not self._told or not all(map(_is_complete, self._told)):
-            self._seat.report_rows(self._feeder.counts)
+        now = time.monotonic()
+        # The end of a rank's rows is what the others may be waiting for.
+        has_all = all(one.complete for one in counts.values())
+        if now >= self._next or has_all:
+            self._next = now + self._seat.pace_s
+            self._said = counts
+            self._seat.report_rows(counts)
 
 
 def by_name(batch: pa.RecordBatch, names: tuple[str, ...]) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -196,11 +202,6 @@ def by_name(batch: pa.RecordBatch, names: tuple[str, ...]) -> Iterator[tuple[str
         present = column.filter(column.is_valid()) if column.null_count else column
         if len(present):
             yield name, pa.RecordBatch.from_struct_array(present)
-
-
-def _is_complete(counts: Counts) -> bool:
-    """Whether all rows of a rank have arrived; one that has not been heard of knows no names."""
-    return bool(counts) and all(shard.complete for shard in counts.values())
 
 
 def _spool(path: Path) -> SpoolWriter:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from spark_strategy.errors import RendezvousError
 from spark_strategy.spark.capacity import driver_host, is_connect
+from spark_strategy.spark.line_server import LineServer
 from spark_strategy.spark.rendezvous import reserve
-from spark_strategy.spark.wire import Line, Listener
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from spark_strategy.spark.line_peer import Peer
+
 _log = logging.getLogger(__name__)
+
+# Read ahead of a function that shows lines slowly; beyond it the ranks are not read for a while.
+_AHEAD_BYTES: Final = 16 * 2**20
+_LOOK_S: Final = 1.0
 
 
 class Output(Protocol):
@@ -45,11 +52,15 @@ class Output(Protocol):
 class OutputListener:
     """Hands each line, with its task in front, to a function; knows who has arrived.
 
+    One thread reads all ranks, another one calls the function: one that blocks must not block the
+    run's deadlines, which ask who has arrived.
+
     Args:
         host: how executors reach the driver.
         secret: the run's secret.
         show: called with one line at a time, never from two threads at once.
         port_range: ports to listen on; None for any.
+        lines: how many ranks may come.
     """
 
     def __init__(
@@ -59,22 +70,26 @@ class OutputListener:
         show: Callable[[str], None],
         *,
         port_range: tuple[int, int] | None,
+        lines: int = 0,
     ) -> None:
         self._show: Callable[[str], None] | None = show
-        self._lock = threading.Lock()
-        # Apart from the other lock: a function that blocks must not block the run's deadlines.
-        self._showing = threading.Lock()
+        self._hosts: dict[str, str] = {}
         self._open: Counter[str] = Counter()
         self._heard = self._warned = False
-        self._hosts: dict[str, str] = {}
-        self._drained = threading.Condition(self._lock)
-        self._listener = Listener(reserve(port_range), secret, self._serve)
-        self.address = f"{host}:{self._listener.port}"
+        self._read: deque[tuple[str, bytes]] = deque()
+        self._unshown: Counter[str] = Counter()
+        self._read_bytes = 0
+        self._paused: list[Peer] = []
+        self._closed = False
+        self._changed = threading.Condition()
+        self._server = LineServer(reserve(port_range), secret, self, lines=lines)
+        self.address = f"{host}:{self._server.port}"
+        threading.Thread(target=self._show_all, daemon=True, name="spark_strategy-show").start()
 
     @property
     def hosts(self) -> dict[str, str]:
         """Host by task, of every rank that has connected."""
-        with self._lock:
+        with self._changed:
             return dict(self._hosts)
 
     def of(self, task: str) -> Output:
@@ -83,7 +98,7 @@ class OutputListener:
 
     def warn_if_unheard(self) -> None:
         """Say once that output was lost, where ranks have run and none has connected."""
-        with self._lock:
+        with self._changed:
             unheard = not self._heard and not self._warned
             self._warned = self._warned or unheard
         if unheard:
@@ -92,47 +107,96 @@ class OutputListener:
     def close(self, timeout_s: float) -> None:
         """Take what is still under way, for at most ``timeout_s`` seconds; stop listening."""
         try:
-            with self._lock:
-                self._drained.wait_for(lambda: not self._open, timeout_s)
+            self._wait(lambda: not (self._open or self._unshown), timeout_s)
         finally:  # also when the wait is interrupted
-            self._listener.close()
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+            self._server.close()
 
     def forget(self, task: str, timeout_s: float) -> None:
         """Take what is still under way from a task that has ended, and keep nothing of it."""
-        with self._lock:
-            self._drained.wait_for(lambda: task not in self._open, timeout_s)
+        self._wait(lambda: task not in self._open and task not in self._unshown, timeout_s)
+        with self._changed:
             self._hosts.pop(task, None)
 
     def host_of(self, task: str) -> str | None:
         """The host of a task that has connected."""
-        with self._lock:
+        with self._changed:
             return self._hosts.get(task)
 
-    def _serve(self, who: str, line: Line) -> None:
-        task, _, host = who.partition("@")
-        with self._lock:
+    def arrived(self, peer: Peer) -> None:
+        """A rank has connected."""
+        task, _, host = peer.who.partition("@")
+        with self._changed:
             self._hosts[task] = host
             self._open[task] += 1
             self._heard = True
-        try:
-            for text in line:
+
+    def heard(self, peer: Peer, body: bytes) -> None:
+        """Lines that it has printed."""
+        task = peer.who.partition("@")[0]
+        with self._changed:
+            self._read.append((task, body))
+            self._unshown[task] += 1
+            self._read_bytes += len(body)
+            if self._read_bytes > _AHEAD_BYTES:
+                peer.pause()
+                self._paused.append(peer)
+            self._changed.notify_all()
+
+    def left(self, peer: Peer, why: str) -> None:
+        """It has ended its output."""
+        if why:
+            _log.warning("The output of %s broke off: %s", peer.who, why)
+        with self._changed:
+            _one_less(self._open, peer.who.partition("@")[0])
+            self._changed.notify_all()
+
+    def look(self) -> float:
+        """Nothing goes by time."""
+        return _LOOK_S
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        self._server.read_all(timeout_s)
+        with self._changed:
+            self._changed.wait_for(condition, max(0.0, deadline - time.monotonic()))
+
+    def _show_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._read)
+                if self._closed:
+                    return
+                task, body = self._read.popleft()
+                self._read_bytes -= len(body)
+                go_on = self._paused if self._read_bytes < _AHEAD_BYTES / 2 else []
+                if go_on:
+                    self._paused = []
+            for peer in go_on:
+                self._server.later(peer.go_on)
+            for text in body.split(b"\n"):
                 self._print(f"{task} | {text.decode(errors='replace')}")
-        finally:
-            with self._lock:
-                self._open[task] -= 1
-                self._open = +self._open  # without the tasks that have no line any more
-                self._drained.notify_all()
+            with self._changed:
+                _one_less(self._unshown, task)
+                self._changed.notify_all()
 
     def _print(self, text: str) -> None:
-        with self._showing:
-            if self._show is None:
-                return
-            try:
-                self._show(text)
-            # The user's function, or a notebook's closed stream: output is not worth a run.
-            except Exception as error:  # noqa: BLE001
-                self._show = None
-                _log.warning("Live output stopped: %s", error)
+        if self._show is None:
+            return
+        try:
+            self._show(text)
+        # The user's function, or a notebook's closed stream: output is not worth a run.
+        except Exception as error:  # noqa: BLE001
+            self._show = None
+            _log.warning("Live output stopped: %s", error)
+
+
+def _one_less(counter: Counter[str], task: str) -> None:
+    counter[task] -= 1
+    if not counter[task]:
+        del counter[task]
 
 
 class _OutputOfTask:
@@ -164,14 +228,24 @@ def listen(
     show: Callable[[str], None] | None,
     *,
     port_range: tuple[int, int] | None,
+    lines: int = 0,
 ) -> OutputListener | None:
-    """A listener where output is wanted and can come; where it cannot, None, said once."""
+    """A listener where output is wanted and can come; where it cannot, None, said once.
+
+    Args:
+        spark: the session.
+        secret: the run's secret.
+        show: called with one line at a time; None for no output.
+        port_range: ports to listen on; None for any.
+        lines: how many ranks may come.
+    """
     if show is None:
         return None
     if is_connect(spark):
         _log.warning("Spark Connect: the ranks' output is in the executors' logs only")
         return None
     with suppress(OSError, RendezvousError):
-        return OutputListener(driver_host(spark), secret, show, port_range=port_range)
+        host = driver_host(spark)
+        return OutputListener(host, secret, show, port_range=port_range, lines=lines)
     _log.warning("No port to listen on: the ranks' output is in the executors' logs only")
     return None

@@ -18,21 +18,23 @@ from pyspark import BarrierTaskInfo
 
 from spark_strategy.cluster import Arrival
 from spark_strategy.errors import RendezvousError
+from spark_strategy.patience import USUAL
+from spark_strategy.spark.line_peer import Nonsense, Peer
+from spark_strategy.spark.line_protocol import Message
 from spark_strategy.spark.wire import connect
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceInformation
 
     from spark_strategy.spark.rendezvous import Barrier
-    from spark_strategy.spark.wire import Line
 
 # What a task introduces itself by here; at the hub, which has the same address, by its rank alone.
 COMES: Final = "comes "
-_CONNECT_S: Final = 10.0
+_LOOK_S: Final = 1.0
 
 
 class Meeting:
-    """The driver's end.
+    """The driver's end; told what happens by a ``LineServer``.
 
     Args:
         tasks: how many are expected.
@@ -41,22 +43,48 @@ class Meeting:
     def __init__(self, tasks: int) -> None:
         self._tasks = tasks
         self._messages: dict[int, str] = {}
-        self._own: str | None = None
+        self._peers: dict[int, Peer] = {}
+        self._own: Message | None = None
         self._closed = False
         self._changed = threading.Condition()
 
-    def serve(self, rank: int, line: Line) -> None:
-        """One task's line, in a thread of its own."""
-        text = next(iter(line), None)
+    def arrived(self, peer: Peer) -> None:
+        """A task's line.
+
+        Raises:
+            Nonsense: there is no such task, or it has a line already.
+        """
+        rank = self._rank(peer)
         with self._changed:
-            if text is not None:
-                self._messages[rank] = text.decode()
-                self._changed.notify_all()
-            self._changed.wait_for(lambda: self._closed or self._own is not None)
-            own = self._own
-        if own is not None:
-            with suppress(OSError):  # a task that is gone; Spark ends the others
-                line.send(own.encode())
+            if self._closed or not 1 <= rank <= self._tasks or rank in self._peers:
+                raise Nonsense(f"{peer.who!r} is no task of this run that is still to come")
+            self._peers[rank] = peer
+
+    def heard(self, peer: Peer, body: bytes) -> None:
+        """What a task brings.
+
+        Raises:
+            Nonsense: it is not text, or the task's second message.
+        """
+        rank = self._rank(peer)
+        with self._changed:
+            try:
+                text = body.decode()
+            except UnicodeDecodeError as error:
+                raise Nonsense(f"task {rank} brings no text: {error}") from error
+            if rank in self._messages:
+                raise Nonsense(f"task {rank} has been heard already")
+            self._messages[rank] = text
+            self._changed.notify_all()
+            if self._own is not None:
+                peer.send(self._own)
+
+    def left(self, peer: Peer, why: str) -> None:
+        """A task that has met the others, or is gone; Spark ends the others then."""
+
+    def look(self) -> float:
+        """Nothing goes by time."""
+        return _LOOK_S
 
     def gather(self, message: str) -> list[str]:
         """Bring ``message``, and learn every task's, in rank order after it.
@@ -65,8 +93,9 @@ class Meeting:
             RendezvousError: the meeting was closed before all had come.
         """
         with self._changed:
-            self._own = message
-            self._changed.notify_all()
+            self._own = Message(message.encode())
+            for rank in self._messages:
+                self._peers[rank].send_soon(self._own)
             self._changed.wait_for(lambda: self._closed or len(self._messages) == self._tasks)
             if len(self._messages) < self._tasks:
                 raise RendezvousError(
@@ -76,10 +105,16 @@ class Meeting:
             return [message, *(text for _, text in sorted(self._messages.items()))]
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Let nobody wait any longer, and hang up."""
         with self._changed:
             self._closed = True
+            for peer in self._peers.values():
+                peer.close_soon()
             self._changed.notify_all()
+
+    def _rank(self, peer: Peer) -> int:
+        number = peer.who.removeprefix(COMES)
+        return int(number) if number.isdecimal() else -1
 
 
 class DriversTask:
@@ -124,10 +159,19 @@ class StagesTask:
         context: Spark's own.
         address: ``host:port`` where the driver listens.
         secret: the run's secret.
+        connect_s: seconds in which the driver must be reached.
     """
 
-    def __init__(self, context: Barrier, address: str, secret: bytes) -> None:
+    def __init__(
+        self,
+        context: Barrier,
+        address: str,
+        secret: bytes,
+        *,
+        connect_s: float = USUAL.connect_s,
+    ) -> None:
         self._context = context
+        self._connect_s = connect_s
         self._address = address
         self._secret = secret
 
@@ -147,7 +191,7 @@ class StagesTask:
         """
         who = f"{COMES}{self.partitionId()}"
         try:
-            line = connect(self._address, self._secret, who, timeout_s=_CONNECT_S)
+            line = connect(self._address, self._secret, who, timeout_s=self._connect_s)
         except RendezvousError as error:
             refusal = replace(Arrival.from_json(message), refusal=str(error))
             self._context.allGather(refusal.to_json())

@@ -5,7 +5,7 @@ below it; ``task.Rank`` does the rest and does not care where it runs. So the dr
 same code, and what is special about it is when it begins and ends. It begins when the first task
 comes, as a task of the stage would: not while the stage waits for slots, which no deadline of a
 rank counts. It ends with the hub, which the driver keeps on the port where the tasks come to:
-closing the one listener ends the rank in whatever state it is.
+closing the one server ends the rank in whatever state it is.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from spark_strategy.spark.absence import Absence
 from spark_strategy.spark.capacity import driver_host
 from spark_strategy.spark.control import Hub
 from spark_strategy.spark.environment import import_path
+from spark_strategy.spark.line_peer import Owner, Peer
+from spark_strategy.spark.line_server import LineServer
 from spark_strategy.spark.meeting import COMES, DriversTask, Meeting
 from spark_strategy.spark.rendezvous import own_host, reserve
 from spark_strategy.spark.tagged_job import inheriting
 from spark_strategy.spark.task import Rank
-from spark_strategy.spark.wire import Line, Listener
 from spark_strategy.topology import evaluators
 
 if TYPE_CHECKING:
@@ -61,15 +62,17 @@ class RankOnDriver:
         address = f"{driver_host(spark)}:0"
         host = own_host(address, order.orders.interface)
         self._meeting = Meeting(ranks - 1)
-        self._hub = Hub(ranks, evaluators(order.topology))
+        patience = order.orders.patience
+        self._hub = Hub(ranks, evaluators(order.topology), patience=patience)
         self._barrier = DriversTask(self._meeting, address, cpus)
         self._outcome: Outcome | None = None
         self._error: Exception | None = None
         self._lock = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=inheriting(spark, self._run), daemon=True)
-        self._listener = Listener(reserve(order.orders.port_range), order.secret, self._serve)
-        self.order = replace(order, hub=f"{host}:{self._listener.port}")
+        door = reserve(order.orders.port_range)
+        self._server = LineServer(door, order.secret, self, lines=2 * ranks)
+        self.order = replace(order, hub=f"{host}:{self._server.port}")
 
     @property
     def misses(self) -> Absence | None:
@@ -95,6 +98,26 @@ class RankOnDriver:
             ours = () if self._outcome is None else (self._outcome,)
         return one_of_each(ours, others)
 
+    def arrived(self, peer: Peer) -> None:
+        """A task of the stage: first it comes to the meeting, then its rank to the hub."""
+        if peer.who.startswith(COMES):
+            with self._lock:
+                if not self._closed and self._thread.ident is None:
+                    self._thread.start()
+        self._told(peer).arrived(peer)
+
+    def heard(self, peer: Peer, body: bytes) -> None:
+        """What it says."""
+        self._told(peer).heard(peer, body)
+
+    def left(self, peer: Peer, why: str) -> None:
+        """Its line has ended."""
+        self._told(peer).left(peer, why)
+
+    def look(self) -> float:
+        """Only the hub goes by time."""
+        return self._hub.look()
+
     def close(self) -> None:
         """End the rank, and all others with it. Safe to call again."""
         with self._lock:
@@ -104,14 +127,8 @@ class RankOnDriver:
         if self._thread.is_alive():
             _log.warning("The chief had not ended after %g s and is left behind", _END_S)
 
-    def _serve(self, who: str, line: Line) -> None:
-        if not who.startswith(COMES):
-            self._hub.serve(who, line)
-            return
-        with self._lock:
-            if not self._closed and self._thread.ident is None:
-                self._thread.start()
-        self._meeting.serve(int(who.removeprefix(COMES)), line)
+    def _told(self, peer: Peer) -> Owner:
+        return self._meeting if peer.who.startswith(COMES) else self._hub
 
     def _run(self) -> None:
         order = replace(
@@ -132,7 +149,7 @@ class RankOnDriver:
     def _hang_up(self) -> None:
         self._hub.close()
         self._meeting.close()
-        self._listener.close()
+        self._server.close()
 
     def _join(self, timeout_s: float) -> None:
         if self._thread.ident is not None:

@@ -7,12 +7,18 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import closing, suppress
 from typing import IO, Final
 
-from spark_strategy.spark.wire import MAX_LINE_BYTES, Line
+from spark_strategy.errors import RendezvousError
+from spark_strategy.spark.wire import Line
 
 _TAIL_LINES: Final = 40
 _CHUNK_BYTES: Final = 256 * 1024
+_MAX_LINE_BYTES: Final = 64 * 1024
+# Lines that wait travel together.
+_MESSAGE_BYTES: Final = 64 * 1024
 _QUEUE_LINES: Final = 20_000
 # What a terminal or a notebook can still show; the rest is counted.
 _BURST_BYTES: Final = 2 * 2**20
@@ -23,12 +29,14 @@ class DriverOutput:
     """Lines on their way to the driver. Never blocks: what exceeds the budget is counted.
 
     Args:
-        line: the connection; None where the driver cannot be reached.
+        line: opens the connection, in a thread of this object's own, so that a driver that cannot
+            be reached delays nothing; None where there is nobody to send to.
         has_log: whether the executor's own log holds what is left out here.
     """
 
-    def __init__(self, line: Line | None, *, has_log: bool) -> None:
-        self._line = line
+    def __init__(self, line: Callable[[], Line] | None, *, has_log: bool) -> None:
+        self._open = line
+        self._line: Line | None = None
         self._where = " (the executor's log has them)" if has_log else ""
         self._queue: queue.Queue[bytes | None] = queue.Queue(_QUEUE_LINES)
         self._budget = float(_BURST_BYTES)
@@ -40,7 +48,7 @@ class DriverOutput:
 
     def put(self, text: bytes) -> None:
         """One line, without its end."""
-        if self._line is None:
+        if self._open is None:
             return
         if not self._affordable(len(text) + 1):
             self._dropped += 1
@@ -55,7 +63,7 @@ class DriverOutput:
 
     def close(self, timeout_s: float) -> None:
         """Send what waits, for at most ``timeout_s`` seconds, then hang up."""
-        if self._line is None:
+        if self._open is None:
             return
         deadline = time.monotonic() + timeout_s
         last = b"... %d lines left out%s" % (self._dropped, self._where.encode())
@@ -65,7 +73,8 @@ class DriverOutput:
             except queue.Full:
                 break
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        self._line.close()
+        if self._line is not None and self._thread.is_alive():
+            self._line.close()
 
     def _affordable(self, size: int) -> bool:
         now = time.monotonic()
@@ -78,12 +87,27 @@ class DriverOutput:
         return True
 
     def _send(self) -> None:
-        assert self._line is not None
-        try:
-            while (text := self._queue.get()) is not None:
-                self._line.send(text)
-        except OSError:
-            return  # the driver stopped listening; the executor's log goes on
+        assert self._open is not None
+        # Where the driver cannot be reached, or stops listening, the executor's log goes on.
+        with suppress(RendezvousError, OSError), closing(self._open()) as self._line:
+            has_ended = False
+            while not has_ended:
+                lines, has_ended = self._waiting_lines()
+                if lines:
+                    self._line.send(b"\n".join(lines))
+        self._open = None
+
+    def _waiting_lines(self) -> tuple[list[bytes], bool]:
+        """The next line and what waits behind it; and whether nothing follows."""
+        lines: list[bytes] = []
+        size = 0
+        while size < _MESSAGE_BYTES and (not lines or not self._queue.empty()):
+            text = self._queue.get()
+            if text is None:
+                return lines, True
+            lines.append(text)
+            size += len(text)
+        return lines, False
 
 
 class Relay:
@@ -124,7 +148,7 @@ class Relay:
         rest = b""
         while chunk := os.read(self._stream.fileno(), _CHUNK_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > MAX_LINE_BYTES // 2:
+            if len(rest) > _MAX_LINE_BYTES // 2:
                 lines, rest = [*lines, rest], b""
             self._pass_on(lines)
         if rest:
@@ -142,7 +166,7 @@ class Relay:
         for line in lines:
             shown = _shown(line)
             self._tail.append(shown[:2000])
-            self._driver.put(shown[: MAX_LINE_BYTES // 2])
+            self._driver.put(shown[: _MAX_LINE_BYTES // 2])
 
 
 def _shown(line: bytes) -> bytes:

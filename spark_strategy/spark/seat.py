@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import threading
 import time
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
 
-from spark_strategy.data.steps import Shard
-from spark_strategy.spark.control import (
-    LEFT,
-    ROWS,
-    SILENCE_S,
-    SILENT,
-    Counts,
-    Gone,
-    State,
-    Verdict,
-    send,
-)
+from spark_strategy.data.row_ledger import Arrived, Counts, with_news
+from spark_strategy.patience import USUAL, Patience
+from spark_strategy.spark.control import LEFT, SILENT, Gone
+from spark_strategy.spark.verdicts import State, Verdict
 from spark_strategy.spark.wire import connect
 
+_log = logging.getLogger(__name__)
+
+# Until the hub says how often.
 _BEAT_S: Final = 1.0
+_PACE_S: Final = 0.05
+# A hub whose host has stopped takes nothing; who reports to it must not stop as well.
+_SEND_S: Final = 5
 
 
 class Seat:
@@ -32,8 +33,8 @@ class Seat:
         address: the hub's ``host:port``.
         secret: the run's secret.
         rank: this rank.
-        timeout_s: seconds to connect.
-        silence_s: seconds after which a hub that is not heard of counts as gone.
+        patience: with how long to try, and how long a hub may be silent.
+        clock: this host's, in seconds since the epoch.
 
     Raises:
         RendezvousError: the hub cannot be reached.
@@ -45,27 +46,37 @@ class Seat:
         secret: bytes,
         rank: int,
         *,
-        timeout_s: float,
-        silence_s: float = SILENCE_S,
+        patience: Patience = USUAL,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._silence_s = silence_s
-        self._line = connect(address, secret, str(rank), timeout_s=timeout_s)
+        self._clock = clock
+        self._silence_s = math.inf if patience.silence_s is None else patience.silence_s
+        self._line = connect(
+            address, secret, str(rank), timeout_s=patience.connect_s, send_timeout_s=_SEND_S
+        )
         self._state = State.RUNNING
         self._lock = threading.Lock()
         self._verdict = Verdict.GO_ON
         self._why = ""
         self._hub_gone: Gone | None = None
         self._training_ended = False
-        self._rows: tuple[Counts, ...] = ()
-        self._heard = time.monotonic()
+        self._ahead_s: float | None = None
+        self._has_answer = threading.Event()
+        self._ranks = 0
+        self._pace_s, self._beat_s = _PACE_S, _BEAT_S
+        self._rows: dict[str, Arrived] = {}
+        self._heard = self._spoke = time.monotonic()
         self._closed = threading.Event()
         for target in (self._listen, self._beat):
             threading.Thread(target=target, daemon=True).start()
 
     def report(self, state: State) -> None:
         """Say it now."""
-        self._state = state
-        self._send()
+        with self._lock:
+            if state is self._state:
+                return
+            self._state = state
+        self._say({"state": state, "clock": self._clock()})
 
     @property
     def verdict(self) -> Verdict:
@@ -90,14 +101,30 @@ class Seat:
         """Whether all ranks but the evaluators have finished."""
         return self._training_ended
 
-    def report_rows(self, counts: Counts) -> None:
-        """Say how many rows have arrived here; the answer is in :attr:`rows` soon."""
-        fields = {name: [shard.rows, shard.complete] for name, shard in counts.items()}
-        send(self._line, ROWS + json.dumps(fields).encode())
+    def ahead_s(self, timeout_s: float) -> float | None:
+        """How far the hub's clock is ahead of this host's, once this rank has failed.
+
+        Args:
+            timeout_s: seconds to wait for the hub's answer; None is returned without one.
+        """
+        self._has_answer.wait(timeout_s)
+        return self._ahead_s
 
     @property
-    def rows(self) -> tuple[Counts, ...]:
-        """What the hub last knew of every rank's rows, in rank order; empty before its answer."""
+    def pace_s(self) -> float:
+        """How often the hub wants to hear row counts at most, in seconds."""
+        return self._pace_s
+
+    def report_rows(self, counts: Counts) -> None:
+        """Say how many rows have arrived here; what is known of all ranks is in :attr:`rows`."""
+        self._say({"rows": {name: [one.rows, one.complete] for name, one in counts.items()}})
+
+    @property
+    def rows(self) -> Mapping[str, Arrived]:
+        """What the hub last said of all ranks' rows, by name of the DataFrame.
+
+        It is another object whenever that changes.
+        """
         return self._rows
 
     def close(self) -> None:
@@ -106,18 +133,36 @@ class Seat:
         self._line.close()
 
     def _listen(self) -> None:
-        for text in self._line:
-            self._heard, self._hub_gone = time.monotonic(), None
-            if text.startswith(ROWS):
-                self._rows = tuple(map(_counts, json.loads(text.removeprefix(ROWS))))
-                continue
-            verdict, _, why = text.decode().partition(": ")
-            if verdict == Verdict.CLOSE:
-                self._training_ended = True
-            elif self._verdict is Verdict.GO_ON:
-                self._why, self._verdict = why, Verdict(verdict)
+        why = ""
+        try:
+            for body in self._line:
+                self._heard, self._hub_gone = time.monotonic(), None
+                if body:
+                    self._hear(body)
+        # Whatever a hub of another version says: this rank must not wait for it without a word.
+        except Exception as error:  # noqa: BLE001
+            why = f"the hub said what cannot be read: {error!r}"
+            _log.warning("Rank 0 is not heard any more: %s", why)
+        self._has_answer.set()
+        why = why or self._line.ended
         if self._verdict is Verdict.GO_ON:
-            self._cut_off(LEFT)
+            self._cut_off(f"{LEFT} ({why})" if why else LEFT)
+
+    def _hear(self, body: bytes) -> None:
+        if not body.startswith(b"{"):
+            self._rows = with_news(self._rows, body, self._ranks)
+            return
+        fields = json.loads(body)
+        if "ahead_s" in fields:
+            self._ahead_s = float(fields["ahead_s"])
+            self._has_answer.set()
+        elif "ranks" in fields:
+            self._ranks = int(fields["ranks"])
+            self._pace_s, self._beat_s = float(fields["pace_s"]), float(fields["beat_s"])
+        elif (verdict := Verdict(fields["verdict"])) is Verdict.CLOSE:
+            self._training_ended = True
+        elif self._verdict is Verdict.GO_ON:
+            self._why, self._verdict = str(fields["why"]), verdict
 
     def _cut_off(self, why: str) -> None:
         gone = Gone.since(self._heard, why)
@@ -125,14 +170,15 @@ class Seat:
         self._why, self._verdict = f"rank 0 {gone.why}", Verdict.ABORT
 
     def _beat(self) -> None:
-        self._send()
-        while not self._closed.wait(_BEAT_S):
-            self._send()
+        """Show that this task lives, where nothing else has for a while."""
+        while not self._closed.wait(self._beat_s):
+            if time.monotonic() - self._spoke >= self._beat_s / 2:
+                self._send(b"")
 
-    def _send(self) -> None:
-        with self._lock:  # else a beat could bring an older state after a newer one
-            send(self._line, self._state.encode())
+    def _say(self, fields: dict[str, Any]) -> None:
+        self._send(json.dumps(fields).encode())
 
-
-def _counts(fields: Mapping[str, tuple[int, bool]]) -> Counts:
-    return {name: Shard(*shard) for name, shard in fields.items()}
+    def _send(self, body: bytes) -> None:
+        self._spoke = time.monotonic()
+        with suppress(OSError):  # the hub is gone, and whoever reads the line sees it
+            self._line.send(body)

@@ -14,11 +14,11 @@ from spark_strategy.plan import Orders
 from spark_strategy.spark.alone import OwnSeat
 from spark_strategy.spark.child import Child, explain_exit
 from spark_strategy.spark.child_deadlines import ChildDeadlines
-from spark_strategy.spark.control import State, Verdict
 from spark_strategy.spark.feeder import Feeder, RowCounts
 from spark_strategy.spark.last_words import last_words
 from spark_strategy.spark.output import Relay
 from spark_strategy.spark.seat import Seat
+from spark_strategy.spark.verdicts import State, Verdict
 
 FROZEN_S: Final = 10.0
 _POLL_S: Final = 0.02
@@ -255,7 +255,7 @@ class Supervisor:
 
     def _stopped(self) -> Failure:
         if self._seat.why:
-            return self._failure(Reason.LOST, f"lost its peers: {self._seat.why}")
+            return self._failure(Reason.CUT_OFF, f"lost its peers: {self._seat.why}")
         return self._failure(Reason.STOPPED, "was stopped because another rank failed")
 
     def _failure(

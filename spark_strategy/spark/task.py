@@ -8,9 +8,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, Spa
 from spark_strategy.outcome import Failure, Outcome, Reason, reason_of, to_record
 from spark_strategy.parameter_server import serves
 from spark_strategy.spark import gpus, rendezvous
-from spark_strategy.spark.absence import Absence, absent
+from spark_strategy.spark.absence import Absence, absent, missing
 from spark_strategy.spark.alone import Alone, OwnSeat
 from spark_strategy.spark.child import (
     Child,
@@ -32,17 +33,18 @@ from spark_strategy.spark.child import (
     new_folder,
     signals_wait,
 )
-from spark_strategy.spark.control import Gone, Hub
+from spark_strategy.spark.control import Hub
 from spark_strategy.spark.environment import Versions, objection
 from spark_strategy.spark.evaluated import evaluated
 from spark_strategy.spark.feeder import Feeder, spool_path
+from spark_strategy.spark.line_server import LineServer
 from spark_strategy.spark.meeting import StagesTask
 from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.rendezvous import Barrier
 from spark_strategy.spark.seat import Seat
 from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.task_order import TaskOrder
-from spark_strategy.spark.wire import Listener, connect
+from spark_strategy.spark.wire import connect
 from spark_strategy.topology import (
     EVALUATOR,
     Topology,
@@ -53,7 +55,8 @@ from spark_strategy.topology import (
 
 # The driver declares the same columns to Spark (``stage.py``); Arrow compares the two.
 SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())])
-_CONNECT_S: Final = 10.0
+# For the hub to say what its clock says; without it, this host's clock must do.
+_BY_HUB_S: Final = 1.0
 _DRAIN_S: Final = 5.0
 _FEED_STOP_S: Final = 5.0
 
@@ -64,7 +67,8 @@ def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Reco
     if forms_cluster(order.topology):
         context = BarrierTaskContext.get()
         if order.hub:
-            context = StagesTask(context, order.hub, order.secret)
+            connect_s = order.orders.patience.connect_s
+            context = StagesTask(context, order.hub, order.secret, connect_s=connect_s)
     else:
         context = alone = Alone()
         # Spark itself starts such a task again when it loses the executor.
@@ -155,10 +159,12 @@ class Rank:
         own = held.enter_context(rendezvous.reserve(orders.port_range))
         control = order.hub if self._rank == 0 else ""
         if self._rank == 0 and not control:
-            self._hub = Hub(len(order.topology.tasks), evaluators(order.topology))
-            line = Listener(rendezvous.reserve(orders.port_range), order.secret, self._hub.serve)
-            held.callback(line.close)
-            control = f"{host}:{line.port}"
+            ranks, patience = len(order.topology.tasks), orders.patience
+            self._hub = Hub(ranks, evaluators(order.topology), patience=patience)
+            door = rendezvous.reserve(orders.port_range)
+            server = LineServer(door, order.secret, self._hub, lines=ranks)
+            held.callback(server.close)
+            control = f"{host}:{server.port}"
         address = f"{host}:{own.getsockname()[1]}"
         return Arrival(self._rank, order.fence, address, control)
 
@@ -225,10 +231,11 @@ class Rank:
             if cluster is None:
                 return self._failure(Reason.STOPPED, "was stopped because a rank refused")
             rendezvous_s = time.monotonic() - self._began
+            patience = self._order.orders.patience
             seat: Seat | OwnSeat = OwnSeat()
             if forms_cluster(self._order.topology):
                 hub, secret = arrivals[0].control, self._order.secret
-                seat = Seat(hub, secret, self._rank, timeout_s=_CONNECT_S)
+                seat = Seat(hub, secret, self._rank, patience=patience)
         except RendezvousError as error:
             return self._failure(Reason.RENDEZVOUS, str(error))
         held.callback(seat.close)
@@ -251,17 +258,14 @@ class Rank:
             return evaluated(outcome, child.folder)
         if not isinstance(outcome, Failure) or isinstance(seat, OwnSeat):
             return outcome
-        if gone := absent(seat, self._hub):
-            raise Absence([*self._missing(gone, arrivals), outcome])
+        if (ahead_s := seat.ahead_s(_BY_HUB_S)) is not None:
+            outcome = replace(outcome, hub_at=outcome.at + ahead_s)
+        if gone := absent(seat, self._hub, patience=patience):
+            hosts = [arrival.address.rpartition(":")[0] for arrival in arrivals]
+            names = [str(task) for task in self._order.topology.tasks]
+            by_hub = self._hub is not None
+            raise Absence([*missing(gone, names, hosts, by_hub=by_hub), outcome])
         return outcome
-
-    def _missing(self, gone: dict[int, Gone], arrivals: Sequence[Arrival]) -> list[Failure]:
-        tasks = self._order.topology.tasks
-        hosts = [arrival.address.rpartition(":")[0] for arrival in arrivals]
-        return [
-            Failure(rank, str(tasks[rank]), hosts[rank], one.at, Reason.LOST, one.why)
-            for rank, one in gone.items()
-        ]
 
     def _gather(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
         order = self._order
@@ -275,14 +279,10 @@ class Rank:
 
     def _driver_output(self, held: ExitStack) -> DriverOutput:
         """The live line to the driver; without one, output goes to the executor's log only."""
-        line = None
-        if self._order.output_address:
-            who = f"{self._task}@{self._host}"
-            with suppress(RendezvousError):
-                line = connect(
-                    self._order.output_address, self._order.secret, who, timeout_s=_CONNECT_S
-                )
-        output = DriverOutput(line, has_log=self._order.own_log)
+        order, who = self._order, f"{self._task}@{self._host}"
+        seconds = order.orders.patience.connect_s
+        line = partial(connect, order.output_address, order.secret, who, timeout_s=seconds)
+        output = DriverOutput(line if order.output_address else None, has_log=order.own_log)
         held.callback(output.close, timeout_s=_DRAIN_S)
         return output
 

@@ -79,10 +79,9 @@ class FeedOfWorkers:
     def _shards(self, name: str) -> list[Shard]:
         """What each worker has, once it has all; the run's deadline ends the wait."""
         while True:
-            known = self._folder.read_rows()
-            shards = [known[rank].get(name, Shard()) for rank in self._ranks if known]
-            if shards and all(shard.complete for shard in shards):
-                return shards
+            known = self._folder.read_rows().get(name)
+            if known and all(rank in known.final for rank in self._ranks):
+                return [known.shards[rank] for rank in self._ranks]
             time.sleep(_POLL_S)
             self._waits.seconds += _POLL_S
 

@@ -88,13 +88,13 @@ class Grants:
         random = np.random.default_rng([cut.seed, self.rank, number])
         reader = SpoolReader(self.spool)
         used: list[int] = []
+        before: list[Shard] = []
         while True:
             reader.refresh()
             shards = self._shards(reader)
             used = used or [0] * len(shards)
-            runs = list(
-                settled(shards, cut.global_batch, used=used, drop_remainder=cut.drop_remainder)
-            )
+            is_new, before = shards != before, shards
+            runs = self._settled(shards, used) if is_new else []
             if runs:
                 yield self._grant(reader.entries, runs, used[self.rank], random)
                 used = [
@@ -106,6 +106,10 @@ class Grants:
             else:
                 time.sleep(_POLL_S)
                 self.waits.seconds += _POLL_S
+
+    def _settled(self, shards: Sequence[Shard], used: Sequence[int]) -> list[Steps]:
+        cut = self.cut
+        return list(settled(shards, cut.global_batch, used=used, drop_remainder=cut.drop_remainder))
 
     def _shards(self, reader: SpoolReader) -> list[Shard]:
         """What is known; of this rank, what stands in the spool."""

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from spark_strategy.data.row_ledger import Arrived
 from spark_strategy.data.steps import Shard
 from spark_strategy.errors import PlanError
 from spark_strategy.independent import check_map, payloads_of
 from spark_strategy.spark.alone import OwnSeat
-from spark_strategy.spark.control import State, Verdict
 from spark_strategy.spark.listener import OutputListener
+from spark_strategy.spark.verdicts import State, Verdict
 from spark_strategy.spark.wire import connect, new_secret
 from spark_strategy.topology import Independent, MultiWorker
 
@@ -108,9 +109,11 @@ def test_a_rank_without_peers_is_released_or_aborted_by_its_own_word() -> None:
     threads = threading.active_count()
     seat = OwnSeat()
     assert seat.verdict is Verdict.GO_ON
-    assert seat.rows == ()
+    assert seat.rows == {}
+    seat.report_rows({"train": Shard(5)})
+    assert seat.rows == {"train": Arrived(1, 5)}
     seat.report_rows({"train": Shard(5, True)})
-    assert seat.rows == ({"train": Shard(5, True)},)
+    assert seat.rows == {"train": Arrived(1, 5, {0: 5})}
     seat.report(State.FINISHED)
     assert seat.verdict is Verdict.RELEASE
     seat.report(State.FAILED)

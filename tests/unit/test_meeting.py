@@ -11,9 +11,10 @@ from pyspark import BarrierTaskInfo
 
 from spark_strategy.cluster import Arrival, Fence
 from spark_strategy.errors import RendezvousError
+from spark_strategy.spark.line_server import LineServer
 from spark_strategy.spark.meeting import COMES, DriversTask, Meeting, StagesTask
 from spark_strategy.spark.rendezvous import gather, reserve
-from spark_strategy.spark.wire import Line, Listener, new_secret
+from spark_strategy.spark.wire import connect, new_secret
 from spark_strategy.topology import MultiWorker
 
 SECRET = new_secret()
@@ -67,20 +68,19 @@ def meeting() -> Meeting:
 @pytest.fixture
 def address(meeting: Meeting) -> Iterator[str]:
     """Where the driver listens."""
-
-    def serve(who: str, line: Line) -> None:
-        meeting.serve(int(who.removeprefix(COMES)), line)
-
-    listener = Listener(reserve(None), SECRET, serve)
-    yield f"127.0.0.1:{listener.port}"
+    server = LineServer(reserve(None), SECRET, meeting)
+    yield f"127.0.0.1:{server.port}"
     meeting.close()
-    listener.close()
+    server.close()
 
 
 def stages_tasks(*addresses: str) -> list[StagesTask]:
     """A stage, and what each of its tasks takes for the driver's address."""
     stage = Stage(len(addresses))
-    return [StagesTask(Task(stage, place), at, SECRET) for place, at in enumerate(addresses)]  # type: ignore[arg-type]
+    return [
+        StagesTask(Task(stage, place), at, SECRET, connect_s=1.0)  # type: ignore[arg-type]
+        for place, at in enumerate(addresses)
+    ]
 
 
 def test_driver_and_tasks_form_one_cluster(meeting: Meeting, address: str) -> None:
@@ -126,6 +126,24 @@ def test_nobody_waits_for_a_task_that_cannot_reach_the_driver(
     refusals = [Arrival.from_json(text).refusal for text in told]
     assert refusals[0] == refusals[2] == ""
     assert f"could not reach {nowhere}" in refusals[1]
+
+
+def test_who_does_not_belong_to_the_meeting_changes_nothing(meeting: Meeting, address: str) -> None:
+    """A task that is not expected, a second line of one, a second message."""
+    arrivals = [Arrival(rank, FENCE, f"h:{rank + 1}").to_json() for rank in range(3)]
+    first = connect(address, SECRET, f"{COMES}1", timeout_s=WAIT_S)
+    for who in (f"{COMES}1", f"{COMES}0", f"{COMES}3", f"{COMES}x", "1x"):
+        stranger = connect(address, SECRET, who, timeout_s=WAIT_S)
+        assert list(stranger) == []
+        stranger.close()
+    for text in (b"\xff", arrivals[1].encode(), b"again"):
+        first.send(text)
+    second = connect(address, SECRET, f"{COMES}2", timeout_s=WAIT_S)
+    second.send(arrivals[2].encode())
+    assert meeting.gather(arrivals[0]) == arrivals
+    for line in (first, second):
+        assert next(iter(line)).decode() == arrivals[0]
+        line.close()
 
 
 def test_tasks_are_told_when_the_driver_hangs_up(meeting: Meeting, address: str) -> None:

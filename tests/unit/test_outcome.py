@@ -33,6 +33,32 @@ def test_first_failure_in_time_is_named(failures: list[Failure]) -> None:
     assert in_order_of_blame(failures) == (CAUSE, CONSEQUENCE, STOPPED)
 
 
+def test_a_host_whose_clock_is_an_hour_off_neither_takes_nor_gives_blame() -> None:
+    """The hub's clock decides; it heard worker:1 first, whose host is an hour ahead."""
+    ahead = replace(CAUSE, at=3610.0, hub_at=10.0)
+    later = replace(CAUSE, rank=0, task="worker:0", at=10.2, hub_at=10.2)
+    behind = replace(CAUSE, rank=2, task="worker:2", at=-3589.0, hub_at=11.0)
+    assert in_order_of_blame([behind, later, ahead]) == (ahead, later, behind)
+    assert from_record(*to_record(ahead)) == ahead
+
+
+def test_what_the_hub_did_not_hear_of_comes_after_what_it_did() -> None:
+    """A rank that could not reach a hub that had ended; among its like, by the hosts' clocks."""
+    heard = replace(CAUSE, at=20.0, hub_at=20.0)
+    unheard = replace(CAUSE, rank=0, at=5.0, reason=Reason.RENDEZVOUS)
+    earlier = replace(unheard, rank=2, at=4.0)
+    assert in_order_of_blame([unheard, heard, earlier]) == (heard, earlier, unheard)
+
+
+def test_a_rank_that_lost_its_peers_is_not_the_cause_if_anything_else_happened() -> None:
+    """Neither if it was heard first; TensorFlow's words about others say even less."""
+    cut_off = replace(CAUSE, rank=0, reason=Reason.CUT_OFF, at=1.0, hub_at=1.0)
+    could_not_come = replace(CAUSE, rank=2, reason=Reason.RENDEZVOUS, at=9.0)
+    aborted = replace(CONSEQUENCE, at=0.5, hub_at=0.5)
+    failures = [aborted, cut_off, could_not_come]
+    assert in_order_of_blame(failures) == (could_not_come, cut_off, aborted)
+
+
 def test_a_consequence_is_not_the_cause_even_if_its_clock_says_so() -> None:
     """Hosts' clocks differ; what TensorFlow says about its peers does not depend on them."""
     early = replace(CONSEQUENCE, at=1.0)

@@ -22,7 +22,7 @@ FUNCTION_LINES = 50
 # Modules below share these; they use the standard library only.
 PURE = (
     *("bounds", "errors", "topology", "parameter_server", "cluster", "plan", "outcome"),
-    *("evaluator", "child_order", "folder", "data"),
+    *("evaluator", "patience", "child_order", "folder", "data"),
 )
 SPARK = ("pyspark", "pyarrow", "cloudpickle", "psutil")
 TENSORFLOW = ("tensorflow", "keras", "tf_keras", "numpy", "cloudpickle")
@@ -36,9 +36,13 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cluster": (("errors", "topology"), ()),
     "bounds": ((), ()),
     "outcome": (("bounds", "errors", "topology", "data.feed"), ()),
-    "plan": (("errors", "topology", "parameter_server"), ()),
+    "plan": (("errors", "topology", "parameter_server", "patience"), ()),
+    "patience": (("errors",), ()),
     "evaluator": (("errors",), ()),
-    "child_order": (("errors", "topology", "parameter_server", "cluster", "plan", "data"), ()),
+    "child_order": (
+        ("errors", "topology", "parameter_server", "patience", "cluster", "plan", "data"),
+        (),
+    ),
     "folder": (
         ("bounds", "errors", "topology", "cluster", "child_order", "outcome", "evaluator", "data"),
         (),
