@@ -6,9 +6,10 @@ waits for a single peer. What a peer's full buffers do not take is kept and sent
 the owner looks at :attr:`Peer.stuck_since` before it sends more to one that does not read.
 
 Whoever connects is a stranger until its first frame has come, which it sends when it has seen
-this side's proof. A stranger has ``handshake_s`` seconds. Their number is limited, and the
-next one takes the place of the oldest. So connections that say nothing keep nobody out: a
-rank needs its place for a round trip, and tries again if it loses it.
+this side's proof. A stranger has ``handshake_s`` seconds. Their number is limited; when it is
+reached, the next one takes the place of the oldest that has had ``_FAIR_S``, or waits in the kernel
+until there is one. So neither connections that say nothing nor a thousand ranks that come at once
+keep a rank out, which needs its place for a round trip and tries again if it loses it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _BACKLOG: Final = 4096
 _ACCEPTS: Final = 64
 _CHUNK_BYTES: Final = 64 * 1024
 _RETRY_S: Final = 0.1
+_FAIR_S: Final = 1.0
 _IDLE_S: Final = 1.0
 _JOIN_S: Final = 5.0
 # For all peers together, to take what they have not read yet when this side closes.
@@ -78,7 +80,7 @@ class LineServer:
         self._calls: deque[Callable[[], None]] = deque()
         self._waiting: list[threading.Event] = []
         self._closed = False
-        self._accepts_at = 0.0
+        self._accepts_at, self._strangers_then = 0.0, 0
         self._selector = selectors.DefaultSelector()
         self._wakes, self._waker = socket.socketpair()
         _make_room(lines)
@@ -166,18 +168,28 @@ class LineServer:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._make_way()
-                    self._accepts_at = time.monotonic() + _RETRY_S
-                    self.watch(self._socket, 0, lambda _: None)
+                    self._close_door(_RETRY_S)
                     return
                 continue  # that connection has ended already
-            if len(self._strangers) >= self._most_strangers:
-                self._make_way()
             hosting = Hosting(self._secret, most_bytes=MOST_FROM_PEER_BYTES)
             self._strangers[Peer(self, sock, hosting)] = None
+            if len(self._strangers) >= self._most_strangers and not self._make_way():
+                self._close_door(_FAIR_S)
+                return
 
-    def _make_way(self) -> None:
-        if self._strangers:
-            next(iter(self._strangers)).close("")
+    def _make_way(self) -> bool:
+        """Whether a stranger that has had its time was sent away."""
+        oldest = next(iter(self._strangers), None)
+        if oldest is None or time.monotonic() - oldest.since < _FAIR_S:
+            return False
+        oldest.close("")
+        return True
+
+    def _close_door(self, seconds: float) -> None:
+        """Accept nobody for a while, or until a stranger has become a peer or has left."""
+        self._accepts_at = time.monotonic() + seconds
+        self._strangers_then = len(self._strangers)
+        self.watch(self._socket, 0, lambda _: None)
 
     def _look_at_strangers(self) -> float:
         """Send away the strangers whose time is up; seconds until the next one's."""
@@ -187,9 +199,10 @@ class LineServer:
         ):
             peer.close("")
         if self._accepts_at:
-            if now < self._accepts_at:
+            if now < self._accepts_at and len(self._strangers) >= self._strangers_then:
                 return self._accepts_at - now
             self._accepts_at = 0.0
+            self._make_way()
             self._watch_door()
         return _IDLE_S
 
