@@ -43,7 +43,7 @@ from typing import Final
 from spark_strategy.bounds import TRACEBACK_CHARS, cut_middle
 from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Cluster
-from spark_strategy.data.row_ledger import Arrived
+from spark_strategy.data.row_ledger import Arrived, to_json
 from spark_strategy.errors import RendezvousError
 from spark_strategy.evaluator import Evaluation, evaluations_of
 from spark_strategy.outcome import Reason
@@ -141,28 +141,11 @@ class ChildFolder:
 
     def write_rows(self, rows: Mapping[str, Arrived]) -> None:
         """Task: what is known of the rows of all ranks, by the DataFrame's name."""
-        fields = {
-            name: [one.ranks, one.least, [*one.final], [*one.final.values()]]
-            for name, one in rows.items()
-        }
-        self._write("rows.json", json.dumps(fields).encode())
+        self._write("rows.json", to_json(rows))
 
-    def read_rows(self) -> dict[str, Arrived]:
-        """Child: the same; empty as long as nothing is known."""
-        fields = json.loads(self._read("rows.json") or b"{}")
-        return {
-            name: Arrived(ranks, least, dict(zip(final, counts, strict=True)))
-            for name, (ranks, least, final, counts) in fields.items()
-        }
-
-    @property
-    def rows_version(self) -> tuple[int, int]:
-        """Child: another one whenever :meth:`read_rows` has something new to say."""
-        try:
-            found = (self.path / "rows.json").stat()
-        except FileNotFoundError:
-            return 0, 0
-        return found.st_mtime_ns, found.st_ino
+    def read_rows(self) -> bytes:
+        """Child: the same, for ``row_ledger.from_json``; nothing is known at first."""
+        return self._read("rows.json") or b"{}"
 
     def write_waited(self, seconds: float) -> None:
         """Child: how long it has waited for rows."""

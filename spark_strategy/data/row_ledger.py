@@ -149,6 +149,23 @@ def with_news(known: Mapping[str, Arrived], news: bytes, ranks: int) -> dict[str
     return after
 
 
+def to_json(known: Mapping[str, Arrived]) -> bytes:
+    """What is known, by name of the DataFrame, for :func:`from_json`."""
+    fields = {
+        name: [one.ranks, one.least, [*one.final], [*one.final.values()]]
+        for name, one in known.items()
+    }
+    return json.dumps(fields).encode()
+
+
+def from_json(text: bytes) -> dict[str, Arrived]:
+    """What :func:`to_json` wrote."""
+    return {
+        name: Arrived(ranks, least, dict(zip(final, rows, strict=True)))
+        for name, (ranks, least, final, rows) in json.loads(text).items()
+    }
+
+
 def _checked(fields: Any) -> dict[str, tuple[int, bool]]:
     """``fields`` of a rank's message.
 

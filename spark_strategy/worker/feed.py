@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.data.feed import FeedOrder
+from spark_strategy.data.row_ledger import from_json
 from spark_strategy.data.steps import Shard
 from spark_strategy.errors import PlanError
 from spark_strategy.folder import ChildFolder
@@ -63,7 +64,7 @@ class Feed:
         self._ranks = ranks
         self._waits = Waits()
         self._known: dict[str, Sequence[Shard]] = {}
-        self._version = (0, 0)
+        self._text = b""
 
     @property
     def waited_s(self) -> float:
@@ -104,11 +105,11 @@ class Feed:
         return sharded((dataset.repeat() if repeat else dataset).prefetch(2))
 
     def _peers(self, name: str) -> Sequence[Shard]:
-        """Asked a hundred times a second while rows arrive: read only what is new."""
-        version = self._folder.rows_version
-        if version != self._version:
-            self._known = {key: one.shards for key, one in self._folder.read_rows().items()}
-            self._version = version
+        """Asked a hundred times a second while rows arrive: parse only what is new."""
+        text = self._folder.read_rows()
+        if text != self._text:
+            self._known = {key: one.shards for key, one in from_json(text).items()}
+            self._text = text
         return self._known.get(name, ())
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import tensorflow as tf
 
 from spark_strategy.data.feed import FeedOrder
+from spark_strategy.data.row_ledger import from_json
 from spark_strategy.data.spool import BLOCK_DIGITS, BLOCK_SUFFIX, END, MANIFEST
 from spark_strategy.data.steps import Shard
 from spark_strategy.folder import OWN_SPOOL, ChildFolder
@@ -79,7 +80,7 @@ class FeedOfWorkers:
     def _shards(self, name: str) -> list[Shard]:
         """What each worker has, once it has all; the run's deadline ends the wait."""
         while True:
-            known = self._folder.read_rows().get(name)
+            known = from_json(self._folder.read_rows()).get(name)
             if known and all(rank in known.final for rank in self._ranks):
                 return [known.shards[rank] for rank in self._ranks]
             time.sleep(_POLL_S)
