@@ -57,15 +57,13 @@ class Launcher:
         spark: the session; by default the active one, or a local one made for the run.
         start_timeout_s: seconds until every rank must run the function.
         timeout_s: seconds for the whole run; None for no limit.
-        gpus_per_worker: GPUs for each rank, through Spark's resource scheduling; 0 hides
-            them; None takes what the session assigns to its tasks.
+        gpus_per_worker: GPUs for each rank that Spark is to assign; 0 hides all, None takes any.
         resources: a Spark ``ResourceProfile`` for the stage, instead of the session's.
         communication: collective implementation: "auto", "ring" or "nccl".
         port_range: first and last port that ranks and driver may listen on.
         interface: network interface name, or subnet such as ``10.1.0.0/16``, of the ranks.
         env: environment variables of the ranks' processes.
-        scope: whether the function runs inside ``strategy.scope()``; with False it builds
-            its own strategy, for which TF_CONFIG is set.
+        scope: whether the function runs inside ``strategy.scope()``, or builds its own strategy.
         patience: how long the ranks' tasks wait for each other: silences, graces, connections.
         evaluator: evaluates checkpoints in one more rank, beside the training.
         logs: called on the driver with each line the ranks print; None leaves the lines to
