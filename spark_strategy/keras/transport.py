@@ -8,8 +8,12 @@ cloudpickle carries those by value when they come from ``__main__``, a closure o
 from __future__ import annotations
 
 import importlib
+import io
+import json
+import shutil
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,10 @@ import cloudpickle
 
 from spark_strategy.bounds import BoundedBuffer
 from spark_strategy.keras.artifacts import partial_path
-from spark_strategy.keras.custom_objects import collect, named_lambdas, plain_constructors
+from spark_strategy.keras.custom_objects import collect, named_lambdas, readable
 
 _KERASES = ("keras", "tf_keras")
+_CONFIG = "config.json"
 
 
 def dumps(value: Any, *, most_bytes: int = 2**62) -> bytes:
@@ -75,7 +80,23 @@ def rebuild(flavour: str, archive: bytes, custom: dict[str, Any]) -> Any:
     keras = importlib.import_module(flavour)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
-        path.write_bytes(archive)
+        _write_readable(path, archive, custom)
         # safe_mode guards against archives of strangers; this one came with the pickle around it.
-        with plain_constructors(custom.values()):
-            return keras.saving.load_model(path, custom_objects=custom, safe_mode=False)
+        return keras.saving.load_model(path, custom_objects=custom, safe_mode=False)
+
+
+def _write_readable(path: Path, archive: bytes, custom: dict[str, Any]) -> None:
+    """The archive at ``path``, with a configuration that ``custom`` can be revived from."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as saved:
+        config = json.loads(saved.read(_CONFIG))
+        changed = readable(config, custom)
+        if changed == config:
+            path.write_bytes(archive)
+            return
+        with zipfile.ZipFile(path, "w") as written:
+            for member in saved.infolist():
+                if member.filename == _CONFIG:
+                    written.writestr(member, json.dumps(changed))
+                    continue
+                with saved.open(member) as source, written.open(member, "w") as target:
+                    shutil.copyfileobj(source, target)
