@@ -43,6 +43,13 @@ _CANCEL_S: Final = 30.0
 _STATUS_LAG_S: Final = 11.0
 
 
+Objection = Callable[[], SparkStrategyError | None]
+
+
+def no_objection() -> None:
+    """The answer of those who have none."""
+
+
 class Halted(Exception):  # noqa: N818 - the answer to Attempt.halt, and nobody's error
     """The attempt was ended from another thread."""
 
@@ -63,6 +70,8 @@ class Attempt:
         halt: ends the attempt when it is set; None for never.
         queued: whether this attempt waits for its turn behind others of its run, which no
             deadline counts.
+        objection: asked again and again while the attempt runs; an error that it returns ends the
+            attempt and is raised.
     """
 
     def __init__(
@@ -79,6 +88,7 @@ class Attempt:
         evaluation_s: float = 0.0,
         halt: threading.Event | None = None,
         queued: Callable[[], bool] = lambda: False,
+        objection: Objection = no_objection,
     ) -> None:
         self._spark = spark
         self._plan = plan
@@ -89,6 +99,7 @@ class Attempt:
         self._evaluator, self._evaluation_s = evaluator, evaluation_s
         self._halt = halt or threading.Event()
         self._queued = queued
+        self._objection = objection
         self.running = False
 
     def outcomes(
@@ -193,7 +204,9 @@ class Attempt:
                 started, self.running = now, True
             if started is None and self._queued():
                 began = now
-            problem = self._not_started(now - began) if started is None else None
+            problem = self._objection()
+            if started is None:
+                problem = problem or self._not_started(now - began)
             problem = problem or self._overdue(now - (started or now), output)
             if problem is not None:
                 raise problem

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 from spark_strategy.data.columns import Column
 from spark_strategy.data.feed import Cache
 from spark_strategy.errors import PlanError
-from spark_strategy.launcher import Fed, Launcher
+from spark_strategy.fed import Fed
+from spark_strategy.launcher import Launcher
 from spark_strategy.result import MapResult, RunResult
 from spark_strategy.suggestion import did_you_mean
 from spark_strategy.topology import Topology

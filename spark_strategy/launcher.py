@@ -13,12 +13,13 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from spark_strategy import shipping
-from spark_strategy.attempt import Attempt
+from spark_strategy.attempt import Attempt, Objection, no_objection
 from spark_strategy.data.columns import Column
 from spark_strategy.data.declarations import check_declarations
 from spark_strategy.data.feed import Cache
 from spark_strategy.errors import PlanError
 from spark_strategy.evaluator import Evaluator
+from spark_strategy.fed import Fed
 from spark_strategy.independent import Calls, End, Payload, check_map, payloads_of
 from spark_strategy.parameter_server import placed
 from spark_strategy.patience import USUAL, Patience
@@ -180,6 +181,7 @@ class Launcher:
         function: Callable[..., R],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        objection: Objection = no_objection,
     ) -> RunResult[R]:
         check_call(function, args, kwargs)
         payload = shipping.pickled(function, args, kwargs)
@@ -189,9 +191,17 @@ class Launcher:
                 ended = dict(calls)
             return result_of([ended[index] for index in sorted(ended)], self._settings())
         with self._launched(rows) as (spark, plan, profile, run_id):
-            given: Any = {"feeding": rows, "evaluator": self._evaluator()}
-            given["evaluation_s"] = self.evaluator.timeout_s if self.evaluator else 0.0
-            attempt = Attempt(spark, plan, payload, run_id=run_id, number=0, **given)
+            attempt = Attempt(
+                spark,
+                plan,
+                payload,
+                feeding=rows,
+                run_id=run_id,
+                number=0,
+                evaluator=self._evaluator(),
+                evaluation_s=self.evaluator.timeout_s if self.evaluator else 0.0,
+                objection=objection,
+            )
             outcomes = attempt.outcomes(profile, self.logs)
         return result_of(outcomes, self._settings())
 
@@ -258,42 +268,3 @@ class Launcher:
         given = {k: v for k, v in sorted(self.env.items()) if k.startswith(_REPORTED_ENV)}
         interface = {"interface": self.interface} if self.interface else {}
         return {"communication": self.communication, **interface, **given}
-
-
-class Fed:
-    """A launcher with rows for its ranks; what :meth:`Launcher.on` gives.
-
-    Attributes:
-        launcher: what runs functions.
-        feeding: the rows.
-    """
-
-    def __init__(self, launcher: Launcher, rows: Feeding) -> None:
-        self.launcher = launcher
-        self.feeding = rows
-
-    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
-        """Run ``function(*args, **kwargs)`` on every rank, fed; see :meth:`Launcher.run`."""
-        return self.launcher._run(self.feeding, function, args, kwargs)  # noqa: SLF001 - its half
-
-    def map(
-        self,
-        function: Callable[..., R],
-        items: Iterable[Mapping[str, Any]],
-        *,
-        max_failures: int | None = None,
-    ) -> MapResult[R]:
-        """The same for each item, each call fed with all rows; see :meth:`Launcher.map`."""
-        return self.launcher._map(self.feeding, function, items, max_failures)  # noqa: SLF001
-
-    @property
-    def element_spec(self) -> dict[str, Any]:
-        """The tensors of a batch, by column: ``tf.TensorSpec`` or ``tf.RaggedTensorSpec``.
-
-        Of several DataFrames a dictionary of these by name. Imports TensorFlow.
-        """
-        from spark_strategy.worker.blocks import element_spec
-
-        columns = self.feeding.order.columns
-        specs = {name: element_spec(group) for name, group in columns.items()}
-        return specs if len(specs) > 1 else next(iter(specs.values()))

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from spark_strategy import shipping
 from spark_strategy.data.columns import Column, ColumnSpec
 from spark_strategy.data.feed import Cache
-from spark_strategy.errors import PlanError
+from spark_strategy.errors import PlanError, WorkerError
+from spark_strategy.fed import Fed
 from spark_strategy.keras import transport
-from spark_strategy.launcher import Fed, Launcher
+from spark_strategy.launcher import Launcher
 from spark_strategy.ml import fit_arguments
+from spark_strategy.ml.model_check import checking
 from spark_strategy.result import RunResult
 from spark_strategy.spark.frames import TRAIN, VALIDATION, Feeding, feeding, split
+from spark_strategy.train_function import check_call
 from spark_strategy.worker.current import get_context
 from spark_strategy.worker.selection import Selection, Selector
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Column as Expression
     from pyspark.sql import DataFrame
 
+# The ranks have failed, and the machine is free for the check.
+_CHECK_S: Final = 30.0
 _WINDOW_ROWS: Final = 10_000
 _WINDOW_BYTES: Final = 64 << 20
 # Of a row whose size is not known beforehand, with strings or arrays of varying length.
@@ -141,9 +146,22 @@ def fit(
         seed=seed,
         options=options,
     )
-    run = Fed(launcher, rows).run(_train, job)
+    run = _run(df, launcher, rows, job)
     trained, history = run.value
     return FitResult(trained, history, run)
+
+
+def _run(df: DataFrame, launcher: Launcher, rows: Feeding, job: _Job) -> RunResult[Any]:
+    """The run, unless its model turns out to be a mistake."""
+    specs = rows.order.columns[TRAIN]
+    with checking(launcher, df, job.model, job.selection, specs) as check:
+        try:
+            return Fed(launcher, rows, objection=check.mistake).run(_train, job)
+        except WorkerError:
+            # The ranks may have met the mistake first, and know it by its consequences only.
+            if mistake := check.mistake(_CHECK_S):
+                raise mistake from None
+            raise
 
 
 def _train(job: _Job) -> tuple[Any, dict[str, list[float]]]:
@@ -200,6 +218,7 @@ def _shipped(model: Any, callbacks: tuple[Any, ...]) -> bytes:
             "model is a compiled Keras model, or a function without arguments that returns one; "
             f"found {model!r}."
         )
+    check_call(model, (), {})
     return shipping.pickled(model, (callbacks,), {})
 
 
