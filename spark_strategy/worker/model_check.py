@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import select
 import shutil
 import signal
@@ -42,6 +43,8 @@ _IDLE_S: Final = 300.0
 # A model function that takes longer is left to the ranks.
 _CHECK_S: Final = 60.0
 _POLL_S: Final = 0.5
+# Keras writes the first line of a message in bold, for terminals.
+_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 _READ_BYTES: Final = 64 * 1024
 
 
@@ -222,7 +225,7 @@ def _listed(specs: Any) -> str:
 
 
 def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(_STYLE.sub("", str(error)).split())
     return text if len(text) <= _WORDS else f"{text[:_WORDS]}..."
 
 
