@@ -6,7 +6,7 @@ allocation, and is never run twice by speculation (a stage of one task is exempt
 ``TaskSetManager.checkSpeculatableTasks``). What the function does wrong comes back as a value, so
 that Spark sees nothing to repeat. The queue of calls stays on the driver: one call's arguments are
 taken, and pickled, when a place for it is free, and ten thousand calls need no more threads,
-descriptors and memory than those that run at the same time (docs/decisions/0006).
+descriptors and memory than those that run at the same time (docs/decisions/0007).
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Launcher:
 
     Args:
         topology: who takes part, such as ``MultiWorker(4)``.
-        spark: the session; by default the active one, or a local one made for the run.
+        spark: the session; by default the active one, or a local one that is made and kept.
         start_timeout_s: seconds until every rank must run the function.
         timeout_s: seconds for the whole run; None for no limit.
         gpus_per_worker: GPUs for each rank that Spark is to assign; 0 hides all, None takes any.
@@ -214,11 +214,9 @@ class Launcher:
     ) -> MapResult[R]:
         check_map(self.topology, items, max_failures)
         taken: list[Mapping[str, Any]] = []
-        payloads = payloads_of(function, items, taken)
-        settings = self._settings()
+        payloads, settings = payloads_of(function, items, taken), self._settings()
         with closing(self._calls(rows, payloads, max_failures=max_failures)) as calls:
-            # Each value is unpickled when it comes, so that it is not kept twice.
-            runs = {index: run_or_error(end, settings) for index, end in calls}
+            runs = {index: run_or_error(end, settings) for index, end in calls}  # not kept twice
         return MapResult(tuple(taken), tuple(runs[index] for index in range(len(taken))))
 
     def _calls(
@@ -254,11 +252,14 @@ class Launcher:
         return shipping.pickled(self.evaluator.evaluate, args, kwargs)
 
     def _session(self) -> SparkSession:
-        return self.spark or session.active_or_local(len(placed(self._everyone)))
+        return self.spark or session.active_or_local(self._at_once)
+
+    @property
+    def _at_once(self) -> int:  # independent calls take what slots there are
+        return len(placed(self._everyone)) if forms_cluster(self.topology) else 0
 
     def _plan(self, spark: SparkSession) -> LaunchPlan:
-        at_once = len(placed(self._everyone)) if forms_cluster(self.topology) else 0
-        found = capacity.read(spark, tasks=at_once)
+        found = capacity.read(spark, tasks=self._at_once)
         return LaunchPlan(self._everyone, self._orders(), found)
 
     def _orders(self) -> Orders:

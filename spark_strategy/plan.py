@@ -119,10 +119,21 @@ class LaunchPlan:
         if capacity.slots is not None and capacity.slots < needed:
             raise CapacityError(
                 f"{self.topology} needs {needed} tasks at once but Spark has {capacity.slots} "
-                f"{'slot' if capacity.slots == 1 else 'slots'} on {capacity.master}. Ask for "
-                f"less, or add executors (slots = executors x cores / spark.task.cpus, which is "
-                f"{capacity.task_cpus})."
+                f"{'slot' if capacity.slots == 1 else 'slots'} on {capacity.master}. "
+                f"{self._more_slots(needed)}"
             )
+
+    def _more_slots(self, needed: int) -> str:
+        cpus = self.capacity.task_cpus
+        if self.capacity.master.startswith("local["):
+            return (
+                "Ask for less, or stop the session and start one with more: "
+                f"SparkSession.builder.master('local[{needed * cpus}]')."
+            )
+        return (
+            "Ask for less, or add executors (slots = executors x cores / spark.task.cpus, which is "
+            f"{cpus})."
+        )
 
     def __str__(self) -> str:
         orders = self.orders

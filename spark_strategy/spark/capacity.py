@@ -94,7 +94,8 @@ def executor_cores(spark: SparkSession) -> int | None:
     """Cores of each executor; None where the configuration does not say."""
     master = spark.conf.get("spark.master", "") or ""
     if found := re.match(r"local(?:-cluster)?\[(?:\d+,)?(\d+)", master):
-        return int(found[1])
+        # A local session may have more slots than its machine has cores.
+        return min(int(found[1]), os.cpu_count() or 1)
     if master == "local":
         return 1
     cores = spark.conf.get("spark.executor.cores", None)

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
 # Two runs may start at once; the attribute below is the session's, not the run's.
 _PYTHON_EXEC: Final = threading.Lock()
+_MAKING: Final = threading.Lock()
+# A local session cannot grow, and later runs may ask for more tasks than the one that it is made
+# for. A slot that is not used costs nothing.
+_LOCAL_SLOTS: Final = 16
 
 _log = logging.getLogger(__name__)
 
 
 def active_or_local(tasks: int) -> SparkSession:
     """The active session; what spark-submit configured; or a new local one with enough slots.
+
+    A new one also has room for larger runs after this one; it is never replaced, because by then it
+    may be the user's: views, cached tables and DataFrames would go with it.
 
     Args:
         tasks: slots that a new local session must have.
@@ -34,15 +41,27 @@ def active_or_local(tasks: int) -> SparkSession:
     if active is not None:
         return active
     running = SparkContext._active_spark_context is not None  # noqa: SLF001 - as PySpark's builder
-    configured = running or "SPARK_REMOTE" in os.environ
-    if configured or _submitted_master() != "local[*]":
+    if running or "SPARK_REMOTE" in os.environ:
         return SparkSession.builder.getOrCreate()
-    master = f"local[{tasks}]"
+    with _MAKING:  # the second of two runs that start at once takes the session of the first
+        running = SparkContext._active_spark_context is not None  # noqa: SLF001
+        if running or _submitted_master() != "local[*]":
+            return SparkSession.builder.getOrCreate()
+        return _local(tasks)
+
+
+def _local(tasks: int) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    cores = os.cpu_count() or 1
+    master = f"local[{max(tasks, cores, _LOCAL_SLOTS)}]"
     _log.info("No active SparkSession: starting one on %s", master)
     return (
         SparkSession.builder.master(master)
         .appName("spark_strategy")
         .config("spark.ui.showConsoleProgress", "false")
+        # Tables that are made from local data are cut as if there were no more slots than cores.
+        .config("spark.default.parallelism", str(cores))
         .getOrCreate()
     )
 
@@ -70,6 +89,9 @@ def own_python(spark: SparkSession) -> Iterator[None]:
         yield
         return
     context = spark.sparkContext
+    if context.pythonExec == sys.executable:
+        yield
+        return
     with _PYTHON_EXEC:
         before, context.pythonExec = context.pythonExec, sys.executable
         try:

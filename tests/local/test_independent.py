@@ -56,7 +56,7 @@ def test_run_makes_n_calls_and_gives_their_values_by_number() -> None:
 
 
 def test_map_gives_each_item_its_value_or_its_error_in_order(tmp_path: Path) -> None:
-    """More items than slots wait; whatever befalls a call, the others get their value, once."""
+    """More items than slots wait, in a generator; each has its own end, and is called once."""
     lines: list[str] = []
     called = tmp_path / "called"
 
@@ -72,7 +72,7 @@ def test_map_gives_each_item_its_value_or_its_error_in_order(tmp_path: Path) -> 
         return threading.Lock() if n == 3 else n * n
 
     items = [{"n": n} for n in (5, 1, 2, 3, 4)]
-    result = square.map(items)
+    result = square.map(item for item in items)
 
     assert isinstance(result, MapResult)
     assert result.items == tuple(items)

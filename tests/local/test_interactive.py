@@ -52,6 +52,7 @@ def train(epochs):
     return [model, model(x).numpy().ravel().tolist()]
 
 
+Launcher(MultiWorker(1), logs=None, scope=False).run(len, "x")
 model, predicted = train(1)
 here = model.predict(data()[0], verbose=0).ravel().tolist()
 print(json.dumps({"class": type(model).__name__, "here": here, "there": predicted}))
@@ -59,7 +60,10 @@ print(json.dumps({"class": type(model).__name__, "here": here, "there": predicte
 
 
 def test_a_model_of_classes_typed_at_a_prompt_comes_back() -> None:
-    """No file, no module: the class is the driver's own again, and predicts as on the worker."""
+    """No file, no module: the class is the driver's own again, and predicts as on the worker.
+
+    A smaller run before it made the local session, which has room for this one as well.
+    """
     done = subprocess.run(
         [sys.executable, "-"],
         input=PROGRAM,

@@ -22,6 +22,12 @@ def test_too_few_slots_say_what_is_needed_found_and_possible() -> None:
     assert "spark.task.cpus, which is 2" in text
 
 
+def test_a_local_session_is_started_with_more_slots() -> None:
+    """It has no executors to add."""
+    with pytest.raises(CapacityError, match=r"builder\.master\('local\[8\]'\)"):
+        LaunchPlan(MultiWorker(4), Orders(), Capacity("local[2]", slots=1, task_cpus=2))
+
+
 def test_dynamic_allocation_is_refused_with_the_setting_to_change() -> None:
     """Spark would refuse the stage itself, later and less clearly."""
     with pytest.raises(CapacityError, match=r"spark\.dynamicAllocation\.enabled=false"):
