@@ -30,6 +30,7 @@ from spark_strategy.spark.frames import Feeding, feeding
 from spark_strategy.spark.resources import profile_for
 from spark_strategy.topology import Independent, Topology, WithEvaluator, forms_cluster
 from spark_strategy.train_function import check_call
+from spark_strategy.worker.current import refuse_in_rank
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -143,6 +144,7 @@ class Launcher:
         Raises:
             PlanError: a column cannot become a tensor; it and its type are named.
         """
+        refuse_in_rank()
         check_declarations(columns)
         if cache is not None and not isinstance(cache, Cache):
             raise PlanError(f"cache is a Cache, as in Cache(memory=True); found {cache!r}.")
@@ -232,6 +234,7 @@ class Launcher:
         self, rows: Feeding | None
     ) -> Iterator[tuple[SparkSession, LaunchPlan, ResourceProfile | None, str]]:
         """Session, plan, resource profile and name of a run."""
+        refuse_in_rank()
         spark = rows.frame.sparkSession if rows else self._session()
         plan = self._plan(spark)
         profile = profile_for(plan, self.resources)

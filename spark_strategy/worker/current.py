@@ -27,11 +27,15 @@ class _Entry:
     Args:
         context: gives its context.
         outer: the one that it was called from; None for none.
+        of_rank: whether it runs in a rank's process, and not by ``.local()``.
     """
 
-    def __init__(self, context: Callable[[], WorkerContext], outer: _Entry | None) -> None:
+    def __init__(
+        self, context: Callable[[], WorkerContext], outer: _Entry | None, *, of_rank: bool
+    ) -> None:
         self.context = context
         self.outer = outer
+        self.of_rank = of_rank
         self.inner = 0
         self.is_open = True
 
@@ -94,10 +98,29 @@ def get_context() -> WorkerContext:
     return running[0].context()
 
 
+def refuse_in_rank() -> None:
+    """Refuse to launch from a train function that was launched itself.
+
+    Raises:
+        PlanError: this is the process of a rank.
+    """
+    if any(entry.of_rank for entry in _OPEN.innermost):
+        raise PlanError(
+            "A train function cannot launch another run: its process is a rank, and Spark's driver "
+            "is elsewhere. Start the second run where the first was started, after it or in "
+            "another thread; for a plain call here use .local(...)."
+        )
+
+
 @contextmanager
-def entered(context: Callable[[], WorkerContext]) -> Iterator[None]:
-    """Make what ``context`` returns the answer of :func:`get_context`."""
-    entry = _Entry(context, _OWN.get())
+def entered(context: Callable[[], WorkerContext], *, of_rank: bool = True) -> Iterator[None]:
+    """Make what ``context`` returns the answer of :func:`get_context`.
+
+    Args:
+        context: gives the context.
+        of_rank: whether this is the process of a rank.
+    """
+    entry = _Entry(context, _OWN.get(), of_rank=of_rank)
     _OPEN.add(entry)
     token = _OWN.set(entry)
     try:
@@ -129,5 +152,5 @@ def alone() -> Iterator[None]:
                 scratch=scratch,
             )
 
-        with entered(context):
+        with entered(context, of_rank=False):
             yield

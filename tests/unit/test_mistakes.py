@@ -17,6 +17,7 @@ from spark_strategy.errors import PlanError
 from spark_strategy.ml import fit_arguments
 from spark_strategy.suggestion import did_you_mean
 from spark_strategy.train_function import check_call
+from spark_strategy.worker.current import entered
 from spark_strategy.worker.selection import Selection
 
 
@@ -232,3 +233,11 @@ def test_a_label_that_is_a_time_is_refused() -> None:
     fit_arguments.check_labels(Selection("t", "x"), specs)
     with pytest.raises(PlanError, match=r"The label 't' is a timestamp, which is not a number"):
         fit_arguments.check_labels(Selection("x", {"a": "x", "b": "t"}), specs)
+
+
+def test_a_run_inside_a_rank_is_refused() -> None:
+    """Before it looks for a session, which would start a second driver in the rank's process."""
+    with entered(lambda: pytest.fail("nobody asks for the context")):
+        for launch in (lambda: TWO.run(train, 3), lambda: TWO.on(ROWS)):
+            with pytest.raises(PlanError, match="cannot launch another run: its process is a rank"):
+                launch()
