@@ -26,6 +26,7 @@ from spark_strategy.patience import USUAL, Patience
 from spark_strategy.plan import Communication, LaunchPlan, Orders
 from spark_strategy.result import MapResult, RunResult, result_of, run_or_error
 from spark_strategy.spark import capacity, session
+from spark_strategy.spark.arguments import check_session
 from spark_strategy.spark.frames import Feeding, feeding
 from spark_strategy.spark.resources import profile_for
 from spark_strategy.topology import Independent, Topology, WithEvaluator, forms_cluster
@@ -99,6 +100,15 @@ class Launcher:
             )
         if self.logs is not None and not callable(self.logs):
             raise PlanError(f"logs is a function of one line, or None; found {self.logs!r}.")
+        if not isinstance(self.scope, bool):
+            raise PlanError(f"scope is True or False, found {self.scope!r}.")
+        if self.evaluator is not None and not isinstance(self.evaluator, Evaluator):
+            raise PlanError(
+                "evaluator is an Evaluator, as in Evaluator(evaluate, checkpoints); found "
+                f"{self.evaluator!r}."
+            )
+        if self.spark is not None:
+            check_session(self.spark)
         if self.evaluator is not None and not forms_cluster(self.topology):
             raise PlanError(f"evaluator= stands beside a training, and {self.topology} has none.")
         self._orders()

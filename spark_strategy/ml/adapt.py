@@ -20,6 +20,7 @@ from pyspark.sql import functions as F  # noqa: N812 - what every Spark program 
 from spark_strategy.errors import PlanError
 from spark_strategy.ml.cells import CELLS, INTEGERS, NUMBERS, STRINGS, Cells, cells_of
 from spark_strategy.ml.tokens import tokens
+from spark_strategy.spark.arguments import check_frame
 
 _Columns = str | Sequence[str]
 
@@ -52,6 +53,7 @@ def adapt(layer: Any, df: DataFrame, column: _Columns) -> None:
         PlanError: another layer, a setting that Spark SQL cannot follow, an unfit column, a null
             or NaN, or nothing to learn from. The layer is as it was.
     """
+    check_frame(df)
     for name, learn in _LEARN.items():
         if _is_a(layer, name):
             learn(layer, df, column)

@@ -11,6 +11,7 @@ from spark_strategy.data.declarations import check_declarations
 from spark_strategy.data.feed import Cache
 from spark_strategy.errors import PlanError
 from spark_strategy.launcher import Launcher
+from spark_strategy.spark.arguments import check_frame
 from spark_strategy.topology import MultiWorker, Topology, is_count
 from spark_strategy.worker.selection import Selection
 
@@ -34,7 +35,7 @@ def check(
     Raises:
         PlanError: names the argument, what was found and what to pass.
     """
-    _check_frame(df)
+    check_frame(df)
     _check_launcher(launcher)
     for name, value in {"batch_size": batch_size, "epochs": options["epochs"]}.items():
         if not is_count(value) or not value:
@@ -91,17 +92,6 @@ def check_labels(selection: Selection, specs: Sequence[ColumnSpec]) -> None:
                 f"Select the number that you mean, as in unix_timestamp({spec.name}) or a "
                 "difference in days."
             )
-
-
-def _check_frame(df: Any) -> None:
-    from pyspark.sql import DataFrame
-
-    if not isinstance(df, DataFrame):
-        kind = f"{type(df).__module__.partition('.')[0]}.{type(df).__qualname__}"
-        raise PlanError(
-            f"df is a Spark DataFrame, found a {kind.removeprefix('builtins.')}. Make one of it "
-            "with spark.createDataFrame(...)."
-        )
 
 
 def _check_launcher(launcher: Any) -> None:

@@ -18,6 +18,7 @@ from spark_strategy.ml.models import described
 from spark_strategy.ml.outputs import type_of
 from spark_strategy.ml.shipment import shipped
 from spark_strategy.serving import Output
+from spark_strategy.spark.arguments import check_session
 from spark_strategy.spark.capacity import executor_cores
 from spark_strategy.spark.session import own_python
 
@@ -112,7 +113,8 @@ def register_udf(
     """
     from spark_strategy.spark.scoring import Limits
 
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+    check_session(spark)
+    if not re.fullmatch(r"[A-Za-z_]\w*", str(name), re.ASCII):
         raise PlanError(f"A SQL function's name is an identifier such as 'score', found {name!r}.")
     source, program = described(model, signature, weights)
     ask = Ask(

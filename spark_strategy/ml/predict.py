@@ -13,6 +13,7 @@ from spark_strategy.ml.functions import function
 from spark_strategy.ml.models import described
 from spark_strategy.ml.outputs import check_vectors, wanted_columns
 from spark_strategy.serving import Output
+from spark_strategy.spark.arguments import check_frame
 from spark_strategy.spark.frames import expression
 from spark_strategy.spark.session import own_python
 
@@ -70,6 +71,7 @@ def predict(
     """
     from spark_strategy.spark.scoring import Limits
 
+    check_frame(df)
     source, program = described(model, signature, weights)
     ask = Ask(
         features=features,

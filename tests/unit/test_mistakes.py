@@ -11,7 +11,18 @@ from pyspark import Accumulator, Broadcast
 from pyspark.accumulators import INT_ACCUMULATOR_PARAM
 from pyspark.sql import DataFrame
 
-from spark_strategy import Column, Launcher, MultiWorker, ParameterServer, distribute, shipping
+from spark_strategy import (
+    Column,
+    Launcher,
+    MultiWorker,
+    ParameterServer,
+    adapt,
+    distribute,
+    fit,
+    predict,
+    register_udf,
+    shipping,
+)
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.errors import PlanError
 from spark_strategy.ml import fit_arguments
@@ -241,3 +252,23 @@ def test_a_run_inside_a_rank_is_refused() -> None:
         for launch in (lambda: TWO.run(train, 3), lambda: TWO.on(ROWS)):
             with pytest.raises(PlanError, match="cannot launch another run: its process is a rank"):
                 launch()
+
+
+def test_a_rows_argument_that_is_no_dataframe_is_refused_everywhere() -> None:
+    """The same words in fit, predict and adapt; a session likewise."""
+    rows: Any = [[1.0]]
+    for call in (
+        lambda: predict(lambda: None, rows, features="x"),
+        lambda: adapt(Quiet(), rows, "x"),
+        lambda: fit(train, rows, launcher=TWO, features="x", label="y", batch_size=2),
+    ):
+        with pytest.raises(PlanError, match=r"df is a Spark DataFrame, found a list\. Make one"):
+            call()
+    with pytest.raises(PlanError, match="spark is a SparkSession, found a int"):
+        Launcher(MultiWorker(2), spark=3)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="spark is a SparkSession, found a NoneType"):
+        register_udf(None, "score", train)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="evaluator is an Evaluator"):
+        Launcher(MultiWorker(2), evaluator=train)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="scope is True or False, found 'no'"):
+        Launcher(MultiWorker(2), scope="no")  # type: ignore[arg-type]

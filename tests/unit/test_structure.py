@@ -96,7 +96,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (),
     ),
     "ml": (("errors",), ()),
-    "ml.fit_arguments": ((*PURE, "launcher", "worker"), ("pyspark",)),
+    "ml.fit_arguments": ((*PURE, "launcher", "spark", "worker"), ()),
     "ml.model_check": ((*PURE, "launcher", "spark", "worker"), ("pyspark",)),
     "ml.fit": (
         (
@@ -113,7 +113,10 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("pyspark",),
     ),
-    "ml.adapt": (("errors", "ml.cells", "ml.tokens"), ("pyspark", "numpy", "tensorflow")),
+    "ml.adapt": (
+        ("errors", "spark.arguments", "ml.cells", "ml.tokens"),
+        ("pyspark", "numpy", "tensorflow"),
+    ),
     "ml.cells": (("errors",), ("pyspark",)),
     "ml.tokens": (("errors",), ("pyspark",)),
     "tfrecord": (("errors", "data.paths", "tfrecord"), ("numpy", "pyarrow", "fsspec")),
