@@ -317,7 +317,7 @@ def test_one_thread_serves_all_ranks() -> None:
             held.callback(line.close)
         for rank, line in enumerate(lines, 1):
             line.send(json.dumps({"rows": {"train": [rank, True]}}).encode())
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
         (seat,) = seated(hub, range(1), held)
         seat.report_rows({"train": Shard(7, complete=True)})
         final = {0: 7} | {rank: rank for rank in range(1, ranks)}

@@ -329,7 +329,7 @@ def test_four_hundred_lines_come_at_once_and_one_thread_serves_them() -> None:
             comer.join()
         for line in lines:
             held.callback(line.close)
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
         answers = {json.loads(next(iter(line)))["NUMBER"] for line in lines}
         assert answers == set(range(each * threads))
         assert {peer.who for peer in log.peers} == {str(number) for number in answers}
