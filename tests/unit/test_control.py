@@ -310,7 +310,8 @@ def test_a_rank_that_does_not_read_delays_nobody_and_is_missed_in_the_end() -> N
 def test_one_thread_serves_all_ranks() -> None:
     """300 of them, fed and then told of a failure; each knows all final counts."""
     ranks = 300
-    with serving(Hub(ranks)) as hub, ExitStack() as held:
+    patience = Patience(silence_s=600.0)  # these show no signs of life
+    with serving(Hub(ranks, patience=patience)) as hub, ExitStack() as held:
         before = threading.active_count()
         lines = [connect(hub, SECRET, str(rank), timeout_s=15) for rank in range(1, ranks)]
         for line in lines:
