@@ -36,8 +36,8 @@ _log = logging.getLogger(__name__)
 _LOOK_S: Final = 0.2
 _DRAIN_S: Final = 2.0
 # The ranks keep the deadlines themselves and report; the driver steps in when they cannot. One that
-# misses a peer reports after 40 s at the latest (``absent``), and then clears up.
-_GRACE_S: Final = 60.0
+# misses a peer reports after ``Patience.until_missed_s`` at the latest, and then clears up.
+_CLEAR_UP_S: Final = 20.0
 _CANCEL_S: Final = 30.0
 # Spark counts a stage's running tasks anew with its executors' heartbeats, every 10 s.
 _STATUS_LAG_S: Final = 11.0
@@ -223,10 +223,11 @@ class Attempt:
 
     def _overdue(self, elapsed_s: float, output: Output | None) -> SparkStrategyError | None:
         orders, topology = self._plan.orders, self._plan.topology
-        if orders.timeout_s is not None and elapsed_s > orders.timeout_s + _GRACE_S:
+        grace_s = orders.patience.until_missed_s + _CLEAR_UP_S
+        if orders.timeout_s is not None and elapsed_s > orders.timeout_s + grace_s:
             missing = [str(task) for task in topology.tasks if str(task) not in _hosts(output)]
             return DeadlineError(
-                f"{topology} still ran {_GRACE_S:g} s after timeout_s={orders.timeout_s:g}, and "
+                f"{topology} still ran {grace_s:g} s after timeout_s={orders.timeout_s:g}, and "
                 f"its ranks did not report. Not heard of: {', '.join(missing) or 'none'}."
             )
         return None

@@ -11,6 +11,8 @@ from spark_strategy.errors import PlanError
 # Ranks show that they live once a second at least as often as five times in this.
 _SHORTEST_SILENCE_S: Final = 2.0
 _DAY_S: Final = 86_400.0
+# Where Spark alone is to say who is gone, rank 0 still keeps its hub for those about to end.
+LINGER_S: Final = 10.0
 _WEEK_S: Final = 7 * _DAY_S
 _YEAR_S: Final = 366 * _DAY_S
 
@@ -46,6 +48,11 @@ class Patience:
                 self, name, seconds_or_none(name, getattr(self, name), least=least, most=_DAY_S)
             )
         seconds("connect_s", self.connect_s, most=_DAY_S)
+
+    @property
+    def until_missed_s(self) -> float:
+        """Seconds in which a rank that has failed says which peers it misses; 40 by default."""
+        return (self.silence_s or 0.0) + 2 * (self.grace_s or LINGER_S)
 
 
 def start_deadline(value: object) -> float:

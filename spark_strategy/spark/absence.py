@@ -27,8 +27,6 @@ from spark_strategy.spark.control import Gone, Hub
 from spark_strategy.spark.seat import Seat
 from spark_strategy.spark.verdicts import Verdict
 
-# Where Spark alone is to say who is gone, rank 0 still keeps its hub for those about to end.
-_LINGER_S: Final = 10.0
 _POLL_S: Final = 0.05
 _MARK: Final = "spark_strategy_outcomes:"
 # An exception of the user's own may hold anything; its text is in the report in any case.
@@ -81,7 +79,7 @@ def absent(
     grace_s = patience.grace_s
     # The silence, the grace after it, and one more that no slow machine uses up: the look that
     # finds the grace over must still be taken.
-    deadline = time.monotonic() + (patience.silence_s or 0.0) + 2 * (grace_s or _LINGER_S)
+    deadline = time.monotonic() + patience.until_missed_s
     since: float | None = None
     while (now := time.monotonic()) < deadline and not _all_end(seat, hub):
         gone = _gone(seat, hub)

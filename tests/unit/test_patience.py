@@ -32,6 +32,13 @@ def test_a_silence_is_longer_than_the_beats_that_break_it() -> None:
         Patience(silence_s=1.9)
 
 
+def test_the_driver_waits_as_long_as_the_ranks_do() -> None:
+    """For one that misses a peer to say so: a silence, and two graces."""
+    assert Patience().until_missed_s == 40
+    assert Patience(silence_s=600, grace_s=100).until_missed_s == 800
+    assert Patience(silence_s=None, grace_s=None).until_missed_s == 20
+
+
 def test_connecting_has_a_deadline() -> None:
     """A rank that cannot reach the others must say so."""
     for value in (None, math.inf):
