@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 # Until the hub says how often.
 _BEAT_S: Final = 1.0
 _PACE_S: Final = 0.05
+# The verdict is asked for at least so often, unless the whole process stood still.
+_ASKED_S: Final = 2.0
 # A hub whose host has stopped takes nothing; who reports to it must not stop as well.
 _SEND_S: Final = 5
 
@@ -65,7 +67,7 @@ class Seat:
         self._ranks = 0
         self._pace_s, self._beat_s = _PACE_S, _BEAT_S
         self._rows: dict[str, Arrived] = {}
-        self._heard = self._spoke = time.monotonic()
+        self._heard = self._spoke = self._asked = time.monotonic()
         self._closed = threading.Event()
         for target in (self._listen, self._beat):
             threading.Thread(target=target, daemon=True).start()
@@ -80,9 +82,14 @@ class Seat:
 
     @property
     def verdict(self) -> Verdict:
-        """The hub's word; ABORT when it has been silent for ``silence_s``."""
-        silence = time.monotonic() - self._heard
-        if self._verdict is Verdict.GO_ON and silence > self._silence_s:
+        """The hub's word; ABORT when it has been silent for ``silence_s``. Ask often."""
+        now = time.monotonic()
+        # Where this process itself stood still, what came meanwhile has not been read yet.
+        stood_still_s = now - self._asked - _ASKED_S
+        self._asked = now
+        if stood_still_s > 0:
+            self._heard = min(now, self._heard + stood_still_s)
+        if self._verdict is Verdict.GO_ON and now - self._heard > self._silence_s:
             self._cut_off(SILENT.format(self._silence_s))
         return self._verdict
 

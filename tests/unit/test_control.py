@@ -199,16 +199,19 @@ def test_a_silent_rank_is_named_and_one_that_never_came_as_well() -> None:
         )
 
 
+class Silent(Hub):
+    """A hub that nothing is heard of."""
+
+    def arrived(self, peer: object) -> None:
+        """Take no note."""
+
+    def look(self) -> float:
+        """Do nothing."""
+        return 1.0
+
+
 def test_a_hub_that_is_silent_is_missed_unless_silence_counts_for_nothing() -> None:
     """What listens there accepts the line and never says a word."""
-
-    class Silent(Hub):
-        def arrived(self, peer: object) -> None:
-            pass
-
-        def look(self) -> float:
-            return 1.0
-
     with serving(Silent(2)) as hub, ExitStack() as held:
         patient = Seat(hub, SECRET, 0, patience=Patience(silence_s=None))
         held.callback(patient.close)
@@ -217,6 +220,20 @@ def test_a_hub_that_is_silent_is_missed_unless_silence_counts_for_nothing() -> N
         assert until(lambda: seat.verdict is Verdict.ABORT)
         assert "rank 0 has been silent for 2 s" in seat.why
         assert patient.verdict is Verdict.GO_ON
+
+
+def test_a_rank_that_stood_still_itself_does_not_blame_the_hub() -> None:
+    """Stopped and continued, or starved: what the hub sent meanwhile is read first."""
+    patience = Patience(silence_s=2.0)
+    with ExitStack() as held:
+        server = LineServer(reserve(None), SECRET, Silent(2))
+        held.callback(server.close)
+        seat = Seat(f"127.0.0.1:{server.port}", SECRET, 1, patience=patience)
+        held.callback(seat.close)
+        came = time.monotonic()
+        assert until(lambda: time.monotonic() > came + 3.0)  # nobody asks for the verdict
+        assert seat.verdict is Verdict.GO_ON
+        assert until(lambda: seat.verdict is Verdict.ABORT)
 
 
 @pytest.mark.parametrize("who", ["2", "-1", "x", "", "1e3", "0"])
