@@ -70,7 +70,9 @@ def join_cluster(
     with rendezvous.reserve(port_range) as reserved:
         address = f"{host}:{reserved.getsockname()[1]}"
         arrival = Arrival(rank, fence, address)
-        cluster, _ = rendezvous.gather(context, topology, fence, arrival, timeout_s=timeout_s)
+        cluster, _ = rendezvous.gather(
+            context, topology, fence, arrival, seal=None, timeout_s=timeout_s
+        )
         assert cluster is not None  # nobody refuses here
         task = topology.tasks[rank]
         with _environment(TF_CONFIG=cluster.tf_config(task), TF_GRPC_REUSE_PORT="true"):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from spark_strategy.errors import RendezvousError
+from spark_strategy.strict_json import parse
 from spark_strategy.topology import TaskId
 
 
@@ -50,9 +51,12 @@ class Arrival:
 
     @classmethod
     def from_json(cls, text: str) -> Arrival:
-        """The arrival that ``to_json`` wrote."""
-        fields = json.loads(text)
-        return cls(**{**fields, "fence": Fence(**fields["fence"])})
+        """The arrival that ``to_json`` wrote.
+
+        Raises:
+            ExecutorEnvironmentError: it has another shape.
+        """
+        return parse(cls, text)
 
 
 @dataclass(frozen=True, slots=True)

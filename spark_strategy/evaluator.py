@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 
 from spark_strategy.errors import PlanError
+from spark_strategy.strict_json import build, parse
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,14 @@ class EvaluatorReport:
 
     @classmethod
     def from_json(cls, text: bytes) -> EvaluatorReport:
-        """The report that ``to_json`` wrote."""
-        fields = json.loads(text)
-        return cls(evaluations_of(fields["evaluations"]), fields["problem"])
+        """The report that ``to_json`` wrote.
+
+        Raises:
+            ExecutorEnvironmentError: another version of the library wrote it.
+        """
+        return parse(cls, text)
 
 
 def evaluations_of(fields: Sequence[Mapping[str, object]]) -> tuple[Evaluation, ...]:
     """Evaluations out of JSON."""
-    return tuple(Evaluation(**one) for one in fields)  # type: ignore[arg-type]
+    return tuple(build(Evaluation, one) for one in fields)

@@ -19,6 +19,7 @@ from typing import Final
 
 from spark_strategy import bounds, errors
 from spark_strategy.data.feed import FeedStats
+from spark_strategy.strict_json import build, parse_any
 
 
 class Reason(StrEnum):
@@ -193,14 +194,15 @@ def to_record(outcome: Outcome) -> tuple[str, bytes]:
 
 
 def from_record(report: str, payload: bytes) -> Outcome:
-    """The outcome that ``to_record`` wrote."""
-    fields = json.loads(report)
-    if fields.pop("kind") == Success.__name__:
-        fields["timings"] = Timings(**fields["timings"])
-        fields["feed"] = FeedStats(**fields["feed"]) if fields["feed"] else None
-        return Success(**fields, value=payload)
-    fields["reason"] = Reason(fields["reason"])
-    return Failure(**fields, error=payload)
+    """The outcome that ``to_record`` wrote.
+
+    Raises:
+        ExecutorEnvironmentError: another version of the library wrote it.
+    """
+    fields = parse_any("A rank's outcome", report)
+    if isinstance(fields, dict) and fields.pop("kind", None) == Success.__name__:
+        return build(Success, fields, value=payload)
+    return build(Failure, fields, error=payload)
 
 
 def in_order_of_blame(failures: Sequence[Failure]) -> tuple[Failure, ...]:

@@ -5,7 +5,8 @@ all tasks have ended. The task of a host that is gone never ends, and Spark miss
 after a minute or two (``spark.worker.timeout``, ``spark.network.timeout``). So a rank that has
 failed looks whether its peers come to their end as well. If one does not, and Spark does not say
 why within ``Patience.grace_s``, the rank raises :class:`Absence` out of its task, which ends the
-stage; what is known travels in the exception's text.
+stage; what is known travels in the exception's text
+(``reports.py``).
 
 As long as the hub lives, rank 0 knows of everybody's end; without the hub, all others know only
 that rank 0 is gone.
@@ -13,51 +14,32 @@ that rank 0 is gone.
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from spark_strategy.outcome import Failure, Outcome, Reason, from_record, to_record
+from spark_strategy.outcome import Failure, Outcome, Reason
 from spark_strategy.patience import USUAL, Patience
+from spark_strategy.seal import Seal
 from spark_strategy.spark.control import Gone, Hub
+from spark_strategy.spark.reports import absence_text
 from spark_strategy.spark.seat import Seat
 from spark_strategy.spark.verdicts import Verdict
 
 _POLL_S: Final = 0.05
-_MARK: Final = "spark_strategy_outcomes:"
-# An exception of the user's own may hold anything; its text is in the report in any case.
-_MOST_PAYLOAD_BYTES: Final = 64 * 1024
 
 
 class Absence(Exception):  # noqa: N818 - it carries errors, and is none of its own
     """Some ranks do not answer.
 
     Args:
-        outcomes: of the absent ranks, and of the rank that misses them.
+        outcomes: of the absent ranks, and last of the rank that misses them.
+        seal: the attempt's.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+    def __init__(self, outcomes: Sequence[Outcome], seal: Seal) -> None:
         self.outcomes = tuple(outcomes)
-        records = []
-        for outcome in outcomes:
-            report, payload = to_record(outcome)
-            kept = payload if len(payload) <= _MOST_PAYLOAD_BYTES else b""
-            records.append([report, base64.b64encode(kept).decode()])
-        packed = base64.b64encode(zlib.compress(json.dumps(records).encode()))
-        super().__init__(f"{_MARK}{packed.decode()}:")
-
-
-def told(text: str) -> tuple[Outcome, ...]:
-    """The outcomes in the text of an error that an :class:`Absence` has become; empty if none."""
-    found = re.search(rf"{_MARK}([\w+/=]+):", text)
-    if found is None:
-        return ()
-    records = json.loads(zlib.decompress(base64.b64decode(found[1])))
-    return tuple(from_record(report, base64.b64decode(payload)) for report, payload in records)
+        super().__init__(absence_text(seal, self.outcomes))
 
 
 def absent(

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from pyspark import BarrierTaskInfo
 
-from spark_strategy.cluster import Arrival
+from spark_strategy.cluster import Fence
 from spark_strategy.errors import RendezvousError
 from spark_strategy.patience import USUAL
+from spark_strategy.seal import Seal
 from spark_strategy.spark.line_peer import Nonsense, Peer
 from spark_strategy.spark.line_protocol import Message
+from spark_strategy.spark.rendezvous import arrival_of, arrival_text
 from spark_strategy.spark.wire import connect
 
 if TYPE_CHECKING:
@@ -159,6 +161,7 @@ class StagesTask:
         context: Spark's own.
         address: ``host:port`` where the driver listens.
         secret: the run's secret.
+        fence: the run and attempt.
         connect_s: seconds in which the driver must be reached.
     """
 
@@ -168,8 +171,10 @@ class StagesTask:
         address: str,
         secret: bytes,
         *,
+        fence: Fence,
         connect_s: float = USUAL.connect_s,
     ) -> None:
+        self._seal = Seal(secret, fence)
         self._context = context
         self._connect_s = connect_s
         self._address = address
@@ -193,8 +198,9 @@ class StagesTask:
         try:
             line = connect(self._address, self._secret, who, timeout_s=self._connect_s)
         except RendezvousError as error:
-            refusal = replace(Arrival.from_json(message), refusal=str(error))
-            self._context.allGather(refusal.to_json())
+            arrival = arrival_of(self._seal, self.partitionId(), message)
+            refusal = replace(arrival, refusal=str(error))
+            self._context.allGather(arrival_text(self._seal, refusal))
             raise RendezvousError(
                 f'{error}. With chief="driver" every executor must reach the driver; see '
                 "spark.driver.host, port_range= and interface=."

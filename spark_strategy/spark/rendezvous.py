@@ -16,17 +16,22 @@ import random
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 import psutil
 
 from spark_strategy.cluster import Arrival, Cluster, Fence, form
 from spark_strategy.errors import RendezvousError
+from spark_strategy.seal import Kind, Seal
 from spark_strategy.topology import Topology
 
 if TYPE_CHECKING:
     from pyspark import BarrierTaskInfo
     from pyspark.resource import ResourceInformation
+
+_MOST_ARRIVAL_BYTES: Final = 64 << 10
+_MOST_REFUSAL_CHARACTERS: Final = 4_000
 
 
 class AllGather(Protocol):
@@ -130,6 +135,7 @@ def gather(
     fence: Fence,
     arrival: Arrival,
     *,
+    seal: Seal | None,
     timeout_s: float,
 ) -> tuple[Cluster | None, tuple[Arrival, ...]]:
     """Bring ``arrival``, learn everyone's.
@@ -139,6 +145,7 @@ def gather(
         topology: who is expected.
         fence: this run and attempt.
         arrival: this rank.
+        seal: the attempt's; None in a stage of the user's own, which has no secret.
         timeout_s: seconds to wait for the others. Spark's own limit,
             ``spark.barrier.sync.timeout``, is a year by default.
 
@@ -146,13 +153,32 @@ def gather(
         The cluster, or None if some rank refused; and all arrivals in rank order.
 
     Raises:
-        RendezvousError: a rank did not come in time, or a task of another run or attempt did.
+        RendezvousError: a rank did not come in time, or what came as a rank's is not
+            that of this run and attempt.
     """
-    texts = _within(timeout_s, lambda: barrier.allGather(arrival.to_json()))
-    arrivals = tuple(map(Arrival.from_json, texts))
+    texts = _within(timeout_s, lambda: barrier.allGather(arrival_text(seal, arrival)))
+    arrivals = tuple(arrival_of(seal, rank, text) for rank, text in enumerate(texts))
     if any(one.refusal for one in arrivals):
         return None, arrivals
     return form(topology.tasks, fence, arrivals), arrivals
+
+
+def arrival_text(seal: Seal | None, arrival: Arrival) -> str:
+    """What a rank brings: its arrival, sealed."""
+    text = replace(arrival, refusal=arrival.refusal[:_MOST_REFUSAL_CHARACTERS]).to_json()
+    return text if seal is None else seal.sealed_text(Kind.ARRIVAL, arrival.rank, text)
+
+
+def arrival_of(seal: Seal | None, rank: int, text: str) -> Arrival:
+    """The arrival that ``rank`` brought.
+
+    Raises:
+        RendezvousError: it is not sealed by that rank of this attempt.
+        ExecutorEnvironmentError: another version of the library wrote it.
+    """
+    if seal is not None:
+        text = seal.open_text(Kind.ARRIVAL, rank, text, max_bytes=_MOST_ARRIVAL_BYTES)
+    return Arrival.from_json(text)
 
 
 def _within(timeout_s: float, call: Callable[[], list[str]]) -> list[str]:

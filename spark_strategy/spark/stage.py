@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import errors
-from spark_strategy.outcome import Outcome, from_record
+from spark_strategy.outcome import Outcome
 from spark_strategy.parameter_server import placed
-from spark_strategy.spark.absence import told
+from spark_strategy.seal import Seal
 from spark_strategy.spark.broadcasts import for_one_run
 from spark_strategy.spark.capacity import is_connect
 from spark_strategy.spark.progress import Progress
+from spark_strategy.spark.reports import COLUMNS, absence_in, outcomes_of
 from spark_strategy.spark.session import own_python
 from spark_strategy.spark.tagged_job import TaggedJob
 from spark_strategy.topology import forms_cluster
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SCHEMA: Final = "rank long, report string, payload binary"
 # PySpark broadcasts a function of more than 1 MiB itself, and keeps it on the driver's disk until
 # the session ends.
 _LARGE_BYTES: Final = 256 << 10
@@ -91,15 +91,17 @@ class Stage:
         Raises:
             SparkStrategyError: Spark ended the stage before the ranks could report.
         """
+        seal = Seal(self._order.secret, self._order.fence)
         error = self._job.error
         if error is not None:
             _log.debug("Spark ended the stage", exc_info=error)
-            if known := told(str(error)):
+            if known := absence_in(seal, str(error)):
                 return known
             # Not "from" it: a hundred lines of JVM frames would bury what translate() found.
             raise translate(error) from None
-        rows = sorted(self._job.rows or [], key=lambda row: int(row["rank"]))
-        return tuple(from_record(row["report"], bytes(row["payload"])) for row in rows)
+        tasks, topology = self._order.topology.tasks, self._order.topology
+        ranks = [tasks.index(task) for task in placed(topology)]
+        return outcomes_of(seal, self._job.rows or [], ranks)
 
     def _collect(self) -> list[dict[str, Any]]:
         tasks = len(placed(self._order.topology))
@@ -113,7 +115,7 @@ class Stage:
             with own_python(self._spark):
                 mapped = frame.mapInArrow(
                     body,
-                    _SCHEMA,
+                    COLUMNS,
                     barrier=forms_cluster(self._order.topology),
                     profile=self._profile,
                 )

@@ -21,8 +21,9 @@ from pyspark import BarrierTaskContext, SparkFiles
 from spark_strategy.child_order import ChildOrder
 from spark_strategy.cluster import Arrival, Cluster
 from spark_strategy.errors import ExecutorEnvironmentError, RendezvousError, SparkStrategyError
-from spark_strategy.outcome import Failure, Outcome, Reason, reason_of, to_record
+from spark_strategy.outcome import Failure, Outcome, Reason, reason_of
 from spark_strategy.parameter_server import serves
+from spark_strategy.seal import Seal
 from spark_strategy.spark import gpus, rendezvous
 from spark_strategy.spark.absence import Absence, absent, missing
 from spark_strategy.spark.alone import Alone, OwnSeat
@@ -41,6 +42,7 @@ from spark_strategy.spark.line_server import LineServer
 from spark_strategy.spark.meeting import StagesTask
 from spark_strategy.spark.output import DriverOutput, Relay
 from spark_strategy.spark.rendezvous import Barrier
+from spark_strategy.spark.reports import row_of
 from spark_strategy.spark.seat import Seat
 from spark_strategy.spark.supervisor import Seen, Supervisor
 from spark_strategy.spark.task_order import TaskOrder
@@ -53,8 +55,6 @@ from spark_strategy.topology import (
     forms_cluster,
 )
 
-# The driver declares the same columns to Spark (``stage.py``); Arrow compares the two.
-SCHEMA: Final = pa.schema([("rank", pa.int64()), ("report", pa.string()), ("payload", pa.binary())])
 # For the hub to say what its clock says; without it, this host's clock must do.
 _BY_HUB_S: Final = 1.0
 _DRAIN_S: Final = 5.0
@@ -63,21 +63,20 @@ _FEED_STOP_S: Final = 5.0
 
 def run(order: TaskOrder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One rank: its outcome as one row."""
+    seal = Seal(order.secret, order.fence)
     context: Barrier
     if forms_cluster(order.topology):
         context = BarrierTaskContext.get()
         if order.hub:
             connect_s = order.orders.patience.connect_s
-            context = StagesTask(context, order.hub, order.secret, connect_s=connect_s)
+            context = StagesTask(
+                context, order.hub, order.secret, fence=order.fence, connect_s=connect_s
+            )
     else:
         context = alone = Alone()
         # Spark itself starts such a task again when it loses the executor.
         order = replace(order, fence=replace(order.fence, attempt=alone.attempt))
-    report, payload = to_record(Rank(order, context, batches).outcome())
-    rank = context.partitionId()
-    yield pa.RecordBatch.from_pylist(
-        [{"rank": rank, "report": report, "payload": payload}], schema=SCHEMA
-    )
+    yield row_of(seal, Rank(order, context, batches).outcome())
 
 
 class Rank:
@@ -105,6 +104,7 @@ class Rank:
         self._rank = barrier.partitionId()
         self._task = str(order.topology.tasks[self._rank])
         self._host = socket.gethostname()
+        self._seal = Seal(order.secret, order.fence)
         self._evaluates = self._rank in evaluators(order.topology)
 
     @property
@@ -264,7 +264,7 @@ class Rank:
             hosts = [arrival.address.rpartition(":")[0] for arrival in arrivals]
             names = [str(task) for task in self._order.topology.tasks]
             by_hub = self._hub is not None
-            raise Absence([*missing(gone, names, hosts, by_hub=by_hub), outcome])
+            raise Absence([*missing(gone, names, hosts, by_hub=by_hub), outcome], self._seal)
         return outcome
 
     def _gather(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
@@ -274,6 +274,7 @@ class Rank:
             order.topology,
             order.fence,
             arrival,
+            seal=self._seal,
             timeout_s=order.orders.start_timeout_s,
         )
 

@@ -1,4 +1,4 @@
-"""Outcomes that travel in the text of an error, and who is missed."""
+"""Who is missed by a rank that has failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from spark_strategy.outcome import Failure, Reason
 from spark_strategy.patience import USUAL, Patience
-from spark_strategy.spark.absence import Absence, absent, missing, told
+from spark_strategy.spark.absence import absent, missing
 from spark_strategy.spark.control import Gone, Hub
 from spark_strategy.spark.line_peer import Peer
 from spark_strategy.spark.line_server import LineServer
@@ -26,16 +26,6 @@ def failure(rank: int, *, error: bytes = b"") -> Failure:
     """Of a rank."""
     text = "é\n: a peer, 'quoted'\n" * 20
     return Failure(rank, f"worker:{rank}", "host", 1.5, Reason.LOST, text, error=error)
-
-
-def test_outcomes_are_read_from_whatever_text_spark_makes_of_them() -> None:
-    """With the user's exception, unless that is large."""
-    given = (failure(0, error=b"\x00\xff" * 30), failure(1))
-    text = f"Job aborted: PythonException: Traceback\n  Absence: {Absence(given)}\n\tat java(x)\n"
-    assert told(text) == given
-    (found,) = told(str(Absence([failure(2, error=bytes(10**6))])))
-    assert found == failure(2)
-    assert told("ExecutorLostFailure (executor 1 exited)") == ()
 
 
 def test_what_a_rank_says_of_itself_counts_more_than_that_it_is_missed() -> None:

@@ -11,14 +11,16 @@ from pyspark import BarrierTaskInfo
 
 from spark_strategy.cluster import Arrival, Fence
 from spark_strategy.errors import RendezvousError
+from spark_strategy.seal import Seal
 from spark_strategy.spark.line_server import LineServer
 from spark_strategy.spark.meeting import COMES, DriversTask, Meeting, StagesTask
-from spark_strategy.spark.rendezvous import gather, reserve
+from spark_strategy.spark.rendezvous import arrival_of, arrival_text, gather, reserve
 from spark_strategy.spark.wire import connect, new_secret
 from spark_strategy.topology import MultiWorker
 
 SECRET = new_secret()
 FENCE = Fence("run", 0)
+SEAL = Seal(SECRET, FENCE)
 WAIT_S = 15.0
 
 
@@ -78,7 +80,7 @@ def stages_tasks(*addresses: str) -> list[StagesTask]:
     """A stage, and what each of its tasks takes for the driver's address."""
     stage = Stage(len(addresses))
     return [
-        StagesTask(Task(stage, place), at, SECRET, connect_s=1.0)  # type: ignore[arg-type]
+        StagesTask(Task(stage, place), at, SECRET, fence=FENCE, connect_s=1.0)  # type: ignore[arg-type]
         for place, at in enumerate(addresses)
     ]
 
@@ -92,7 +94,7 @@ def test_driver_and_tasks_form_one_cluster(meeting: Meeting, address: str) -> No
 
     def meet(rank: int) -> object:
         arrival = Arrival(rank, FENCE, f"h:{rank + 1}", control="hub:1" if rank == 0 else "")
-        return gather(barriers[rank], MultiWorker(3), FENCE, arrival, timeout_s=WAIT_S)
+        return gather(barriers[rank], MultiWorker(3), FENCE, arrival, seal=SEAL, timeout_s=WAIT_S)
 
     with ThreadPoolExecutor(3) as pool:
         first, *others = pool.map(meet, range(3))
@@ -112,7 +114,7 @@ def test_nobody_waits_for_a_task_that_cannot_reach_the_driver(
         lost, fine = stages_tasks(nowhere, address)
         driver = DriversTask(meeting, "driver:0", 1)
         with ThreadPoolExecutor(3) as pool:
-            texts = [Arrival(rank, FENCE, f"h:{rank + 1}").to_json() for rank in range(3)]
+            texts = [arrival_text(SEAL, Arrival(rank, FENCE, f"h:{rank + 1}")) for rank in range(3)]
             waits = pool.submit(driver.allGather, texts[0])
             fails = pool.submit(lost.allGather, texts[1])
             told = pool.submit(fine.allGather, texts[2]).result(WAIT_S)
@@ -123,7 +125,7 @@ def test_nobody_waits_for_a_task_that_cannot_reach_the_driver(
             with pytest.raises(RendezvousError, match="only 1 of 2 tasks had reached the driver"):
                 waits.result(WAIT_S)
 
-    refusals = [Arrival.from_json(text).refusal for text in told]
+    refusals = [arrival_of(SEAL, rank, text).refusal for rank, text in enumerate(told)]
     assert refusals[0] == refusals[2] == ""
     assert f"could not reach {nowhere}" in refusals[1]
 
@@ -151,7 +153,7 @@ def test_tasks_are_told_when_the_driver_hangs_up(meeting: Meeting, address: str)
     one, two = stages_tasks(address, address)
     with ThreadPoolExecutor(2) as pool:
         waits = [
-            pool.submit(task.allGather, Arrival(rank, FENCE, "h:1").to_json())
+            pool.submit(task.allGather, arrival_text(SEAL, Arrival(rank, FENCE, "h:1")))
             for rank, task in ((1, one), (2, two))
         ]
         meeting.close()

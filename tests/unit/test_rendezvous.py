@@ -12,10 +12,12 @@ from spark_strategy.barrier import join_cluster
 from spark_strategy.cluster import Arrival, Fence
 from spark_strategy.errors import PlanError, RendezvousError
 from spark_strategy.parameter_server import ParameterServer
-from spark_strategy.spark.rendezvous import gather, own_host, reserve
+from spark_strategy.seal import Seal
+from spark_strategy.spark.rendezvous import arrival_text, gather, own_host, reserve
 from spark_strategy.topology import MultiWorker, Topology
 
 FENCE = Fence("run", 0)
+SEAL = Seal(b"s" * 32, FENCE)
 
 
 def bind(port: int, *, reuse: bool) -> socket.socket:
@@ -79,8 +81,8 @@ def test_the_address_is_sparks_unless_an_interface_is_named() -> None:
 class Gathered:
     """Spark's all-gather with the other tasks' messages given."""
 
-    def __init__(self, *others: Arrival) -> None:
-        self.others = [other.to_json() for other in others]
+    def __init__(self, *others: Arrival, seal: Seal | None = None) -> None:
+        self.others = [arrival_text(seal, other) for other in others]
 
     def allGather(self, message: str = "") -> list[str]:  # noqa: N802 - Spark's name
         """All messages."""
@@ -92,7 +94,12 @@ def test_a_refusal_leaves_every_rank_without_a_cluster() -> None:
     other = Arrival(1, FENCE, "", refusal="has no tensorflow")
 
     cluster, arrivals = gather(
-        Gathered(other), MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1", "h:2"), timeout_s=5
+        Gathered(other, seal=SEAL),
+        MultiWorker(2),
+        FENCE,
+        Arrival(0, FENCE, "h:1", "h:2"),
+        seal=SEAL,
+        timeout_s=5,
     )
 
     assert cluster is None
@@ -104,7 +111,45 @@ def test_a_task_of_an_earlier_attempt_is_refused() -> None:
     late, fence = Arrival(1, Fence("run", 0), "h:3"), Fence("run", 1)
 
     with pytest.raises(RendezvousError, match="cannot join"):
-        gather(Gathered(late), MultiWorker(2), fence, Arrival(0, fence, "h:1"), timeout_s=5)
+        gather(
+            Gathered(late), MultiWorker(2), fence, Arrival(0, fence, "h:1"), seal=None, timeout_s=5
+        )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        Seal(b"t" * 32, FENCE),
+        Seal(SEAL.secret, Fence("run", 1)),
+        Seal(SEAL.secret, Fence("x", 0)),
+    ],
+)
+def test_an_arrival_without_this_runs_seal_is_refused(other: Seal | None) -> None:
+    """Whatever it says: it may send the others to a stranger's address."""
+    stranger = Gathered(Arrival(1, FENCE, "stranger:1"), seal=other)
+
+    with pytest.raises(RendezvousError, match="rank 1's is not sealed by rank 1 of run run"):
+        gather(stranger, MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1"), seal=SEAL, timeout_s=5)
+
+
+def test_a_rank_arrives_for_itself_only() -> None:
+    """Also among the ranks of a run."""
+    again = Gathered(Arrival(0, FENCE, "h:2"), seal=SEAL)
+
+    with pytest.raises(RendezvousError, match="rank 1"):
+        gather(again, MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1"), seal=SEAL, timeout_s=5)
+
+
+def test_a_long_refusal_is_cut() -> None:
+    """A refusal is an error's text, which may hold anything."""
+    long = Gathered(Arrival(1, FENCE, "", refusal="é" * 10**6), seal=SEAL)
+    cluster, arrivals = gather(
+        long, MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1"), seal=SEAL, timeout_s=5
+    )
+
+    assert cluster is None
+    assert arrivals[1].refusal == "é" * 4_000
 
 
 def test_a_task_that_never_comes_ends_the_wait() -> None:
@@ -117,7 +162,7 @@ def test_a_task_that_never_comes_ends_the_wait() -> None:
             return [message]
 
     with pytest.raises(RendezvousError, match=r"waited 0\.1 s for the other ranks"):
-        gather(Stuck(), MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1"), timeout_s=0.1)
+        gather(Stuck(), MultiWorker(2), FENCE, Arrival(0, FENCE, "h:1"), seal=SEAL, timeout_s=0.1)
     never.set()
 
 

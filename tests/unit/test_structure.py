@@ -23,6 +23,7 @@ FUNCTION_LINES = 50
 PURE = (
     *("bounds", "errors", "topology", "parameter_server", "cluster", "plan", "outcome"),
     *("evaluator", "patience", "child_order", "folder", "data"),
+    *("strict_json", "seal"),
 )
 SPARK = ("pyspark", "pyarrow", "cloudpickle", "psutil")
 TENSORFLOW = ("tensorflow", "keras", "tf_keras", "numpy", "cloudpickle")
@@ -33,12 +34,14 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "errors": (("outcome", "topology"), ()),
     "topology": (("errors",), ()),
     "parameter_server": (("errors", "topology"), ()),
-    "cluster": (("errors", "topology"), ()),
+    "cluster": (("errors", "topology", "strict_json"), ()),
     "bounds": ((), ()),
-    "outcome": (("bounds", "errors", "topology", "data.feed"), ()),
+    "outcome": (("bounds", "errors", "topology", "data.feed", "strict_json"), ()),
     "plan": (("errors", "topology", "parameter_server", "patience"), ()),
     "patience": (("errors",), ()),
-    "evaluator": (("errors",), ()),
+    "strict_json": (("errors",), ()),
+    "seal": (("errors", "cluster"), ()),
+    "evaluator": (("errors", "strict_json"), ()),
     "child_order": (
         ("errors", "topology", "parameter_server", "patience", "cluster", "plan", "data"),
         (),
