@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from spark_strategy import errors
 from spark_strategy.outcome import Outcome
 from spark_strategy.parameter_server import placed
 from spark_strategy.seal import Seal
@@ -19,6 +17,7 @@ from spark_strategy.spark.capacity import is_connect
 from spark_strategy.spark.progress import Progress
 from spark_strategy.spark.reports import COLUMNS, absence_in, outcomes_of
 from spark_strategy.spark.session import own_python
+from spark_strategy.spark.stage_failure import text_of, translate
 from spark_strategy.spark.tagged_job import TaggedJob
 from spark_strategy.topology import forms_cluster
 
@@ -34,10 +33,6 @@ _log = logging.getLogger(__name__)
 # PySpark broadcasts a function of more than 1 MiB itself, and keeps it on the driver's disk until
 # the session ends.
 _LARGE_BYTES: Final = 256 << 10
-_CHOOSE_PYTHON: Final = (
-    "Choose the executors' Python with spark.pyspark.python or PYSPARK_PYTHON, set before the "
-    "session starts."
-)
 
 
 class Stage:
@@ -95,7 +90,7 @@ class Stage:
         error = self._job.error
         if error is not None:
             _log.debug("Spark ended the stage", exc_info=error)
-            if known := absence_in(seal, str(error)):
+            if known := absence_in(seal, text_of(error)):
                 return known
             # Not "from" it: a hundred lines of JVM frames would bury what translate() found.
             raise translate(error) from None
@@ -142,66 +137,3 @@ def _body(order: TaskOrder | Parcel) -> Any:
         return task.run(pickle.loads(order()) if callable(order) else order, batches)
 
     return body
-
-
-def translate(error: BaseException) -> errors.SparkStrategyError:
-    """What Spark's own failure of a barrier stage means to the user."""
-    if isinstance(error, ImportError):
-        return errors.PlanError(f"The driver's own Python cannot run this: {error}")
-    text = str(error)
-    for pattern, meaning in _MEANINGS:
-        if match := re.search(pattern, text):
-            return meaning(text, match)
-    return errors.WorkerError(f"Spark ended the stage: {_reason(text)}")
-
-
-def _missing(_: str, match: re.Match[str]) -> errors.SparkStrategyError:
-    return errors.ExecutorEnvironmentError(
-        f"The executors' Python has no module {match[1]!r}. Install spark_strategy and its "
-        f"dependencies there. {_CHOOSE_PYTHON}"
-    )
-
-
-def _mismatch(_: str, match: re.Match[str]) -> errors.SparkStrategyError:
-    return errors.ExecutorEnvironmentError(f"{match[0].strip()} {_CHOOSE_PYTHON}")
-
-
-def _too_large(_: str, match: re.Match[str]) -> errors.SparkStrategyError:
-    return errors.ResultError(
-        f"The ranks' values together are too large for Spark ({match[0]}). Return less (save "
-        "models with get_context().save(...)), or raise spark.driver.maxResultSize, "
-        "spark.driver.memory and spark.executor.memory."
-    )
-
-
-def _no_capacity(text: str, _: re.Match[str]) -> errors.SparkStrategyError:
-    return errors.CapacityError(_first_line(text))
-
-
-def _lost(text: str, _: re.Match[str]) -> errors.SparkStrategyError:
-    rank = re.search(r"ResultTask\(\d+, (\d+)\)", text)
-    why = re.search(r"ExecutorLostFailure[^\n]*", text)
-    return errors.ExecutorLostError(
-        f"Spark lost the executor of rank {rank[1] if rank else '?'}: "
-        f"{why[0] if why else _first_line(text)}\nIf nobody stopped it, memory is the usual "
-        "suspect (exit code 137): see the executor's log and spark.executor.memoryOverhead."
-    )
-
-
-def _reason(text: str) -> str:
-    found = re.search(r"Most recent failure reason:(.*?)(?:\n\tat |\Z)", text, re.DOTALL)
-    return found[1].strip() if found else _first_line(text)
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
-
-
-# The first pattern found in Spark's text says what it means.
-_MEANINGS: Final = (
-    (r"No module named '([\w.]+)'", _missing),
-    (r"[^\n]*PYTHON_VERSION_MISMATCH[^\n]*", _mismatch),
-    (r"spark\.driver\.maxResultSize|Java heap space|OutOfMemoryError", _too_large),
-    (r"ExecutorLostFailure|[Ee]xecutor lost", _lost),
-    (r"[Bb]arrier.*(slots|dynamic resource)", _no_capacity),
-)

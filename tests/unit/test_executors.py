@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from spark_strategy.errors import (
-    CapacityError,
-    ExecutorEnvironmentError,
-    ExecutorLostError,
-    WorkerError,
-)
+from spark_strategy.errors import ExecutorEnvironmentError
 from spark_strategy.outcome import Reason
 from spark_strategy.spark import gpus
 from spark_strategy.spark.child import environment, explain_exit
 from spark_strategy.spark.environment import Versions, objection
-from spark_strategy.spark.stage import translate
 
-LOST_EXECUTOR = (
-    "Job aborted due to stage failure: Could not recover from a failed barrier ResultStage. Most "
-    "recent failure reason: Stage failed because barrier task ResultTask(3, 1) finished "
-    "unsuccessfully.\nExecutorLostFailure (executor 0 exited caused by one of the running tasks) "
-    "Reason: Command exited with code 137\n\tat x"
-)
-TOO_FEW_SLOTS = (
-    "[SPARK-24819]: Barrier execution mode does not allow run a barrier stage that requires more "
-    "slots than the total number of slots in the cluster currently."
-)
 DRIVER = Versions("3.11.7", "2.21.0", "3.15.1")
 
 
@@ -100,39 +84,3 @@ def test_an_exit_code_is_explained(code: int, reason: Reason, text: str) -> None
 
     assert found is reason
     assert text in message
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "part"),
-    [
-        (
-            "... ModuleNotFoundError: No module named 'spark_strategy'\n\tat ...",
-            ExecutorEnvironmentError,
-            "no module 'spark_strategy'",
-        ),
-        (
-            "[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12",
-            ExecutorEnvironmentError,
-            "different version: 3.12",
-        ),
-        (
-            LOST_EXECUTOR,
-            ExecutorLostError,
-            "rank 1: ExecutorLostFailure (executor 0 exited",
-        ),
-        (
-            TOO_FEW_SLOTS,
-            CapacityError,
-            "requires more slots",
-        ),
-        ("something else\n\tat x", WorkerError, "something else"),
-    ],
-)
-def test_sparks_own_errors_are_sorted_by_whose_move_it_is(
-    text: str, kind: type[Exception], part: str
-) -> None:
-    """The text of a failed barrier stage becomes one sentence."""
-    error = translate(RuntimeError(text))
-
-    assert type(error) is kind
-    assert part in str(error)
