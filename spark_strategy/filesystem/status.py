@@ -44,22 +44,32 @@ _NUMBERS: Final = {
     errno.EMFILE: RESOURCE_EXHAUSTED,
 }
 
-# What hdfs-native (0.14) says in a RuntimeError: it passes on the Java class of the NameNode's
-# answer, and Rust's text of a failed connection. The first text found counts.
-_TEXTS: Final = (
-    ("AccessControlException", PERMISSION_DENIED),
-    ("ParentNotDirectoryException", FAILED_PRECONDITION),
-    ("PathIsNotDirectoryException", FAILED_PRECONDITION),
-    ("PathIsNotEmptyDirectoryException", FAILED_PRECONDITION),
-    ("FileAlreadyExistsException", ALREADY_EXISTS),
-    ("QuotaExceededException", RESOURCE_EXHAUSTED),
-    ("SafeModeException", UNAVAILABLE),
-    ("StandbyException", UNAVAILABLE),
-    ("Connection refused", UNAVAILABLE),
-    ("connection", UNAVAILABLE),
-    ("BlockMissing", UNAVAILABLE),
-    ("is a directory", FAILED_PRECONDITION),
+# hdfs-native (0.14) raises most errors as a RuntimeError, or an OSError without a number. Its text
+# begins with its own words, of the NameNode's answer with the Java class; then come paths and
+# whatever the NameNode says, which decide nothing.
+_RPC: Final = re.compile(r"(?:fatal )?RPC error: ([\w.$]+)|(?:Fatal)?RPCError\(\"([\w.$]+)\"")
+_NO_ANSWER: Final = re.compile(
+    r"IO error occurred while communicating with HDFS|data transfer error|blocks not found"
+    r"|All DataNodes failed|IOError\(|DataTransferError\(|BlocksNotFound\("
 )
+_DIRECTORY: Final = re.compile(r"path is a directory|IsADirectoryError\(")
+_JAVA: Final = {
+    "AccessControlException": PERMISSION_DENIED,
+    "ParentNotDirectoryException": FAILED_PRECONDITION,
+    "PathIsNotDirectoryException": FAILED_PRECONDITION,
+    "PathIsNotEmptyDirectoryException": FAILED_PRECONDITION,
+    "FileAlreadyExistsException": ALREADY_EXISTS,
+    "NSQuotaExceededException": RESOURCE_EXHAUSTED,
+    "DSQuotaExceededException": RESOURCE_EXHAUSTED,
+    "QuotaExceededException": RESOURCE_EXHAUSTED,
+    "QuotaByStorageTypeExceededException": RESOURCE_EXHAUSTED,
+    "SafeModeException": UNAVAILABLE,
+    "StandbyException": UNAVAILABLE,
+}
+
+# TensorFlow's runtime says UNAVAILABLE of other tasks. This tells the two apart, where it is asked
+# who is to blame (``worker/postmortem.py``).
+STORAGE: Final = "(the storage does not answer; no other task is meant)"
 
 # hdfs-native passes on the NameNode's, in text that may be escaped.
 _JAVA_STACK: Final = re.compile(r"(\n|\\n)(\t|\\t)at .*", re.DOTALL)
@@ -75,7 +85,9 @@ def explain(error: BaseException, path: str) -> tuple[int, str]:
     text = " ".join(_JAVA_STACK.sub("", str(error)).split()) or type(error).__name__
     if not isinstance(error, OSError):
         text = f"{type(error).__name__}: {text}"
-    return _code(error), text if path in text else f"{path}: {text}"
+    text = text if path in text else f"{path}: {text}"
+    code = _code(error)
+    return code, f"{text} {STORAGE}" if code == UNAVAILABLE else text
 
 
 def _code(error: BaseException) -> int:
@@ -84,4 +96,14 @@ def _code(error: BaseException) -> int:
     for kind, code in _CLASSES:
         if isinstance(error, kind):
             return code
-    return next((code for part, code in _TEXTS if part in str(error)), UNKNOWN)
+    plain = isinstance(error, RuntimeError) or (isinstance(error, OSError) and not error.errno)
+    return _hdfs_code(str(error)) if plain else UNKNOWN
+
+
+def _hdfs_code(text: str) -> int:
+    if answer := _RPC.match(text):
+        name = (answer[1] or answer[2]).rpartition(".")[2].rpartition("$")[2]
+        return _JAVA.get(name, UNKNOWN)
+    if _NO_ANSWER.match(text):
+        return UNAVAILABLE
+    return FAILED_PRECONDITION if _DIRECTORY.match(text) else UNKNOWN

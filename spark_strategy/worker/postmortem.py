@@ -21,6 +21,7 @@ from typing import Final
 import cloudpickle
 
 from spark_strategy import bounds, errors
+from spark_strategy.filesystem.status import STORAGE
 from spark_strategy.folder import ChildFailure, ChildFolder
 from spark_strategy.outcome import Reason, reason_of
 
@@ -38,16 +39,25 @@ _MESSAGE_CHARS: Final = bounds.MESSAGE_CHARS - 500
 _TRACEBACK_CHARS: Final = bounds.TRACEBACK_CHARS - 500
 _NO_TEXT: Final = "(its own text could not be had: str() of it did not return)"
 
-# tf.errors classes by name (this module is also reached when TensorFlow is not there). What
-# gRPC and the collective executor say when *another* task is gone:
-# tensorflow/core/distributed_runtime/collective_rma_distributed.cc, common_runtime/
-# base_collective_executor.cc ("Collective ops is aborted by: ...").
+# tf.errors classes by name (this module is also reached when TensorFlow is not there), as its
+# distributed runtime raises them where *another* task is gone, and nothing else does but storage.
 _PEER_ERRORS: Final = frozenset({"UnavailableError", "AbortedError", "CancelledError"})
+# What gRPC and the collective executor say in errors of other classes:
+# tensorflow/core/distributed_runtime/collective_rma_distributed.cc. Asked of those classes alone
+# that no operation on data raises, for its text would quote the data.
+_RUNTIME_ERRORS: Final = frozenset({"InternalError", "FailedPreconditionError", "UnknownError"})
 _PEER_TEXT: Final = re.compile(
     r"Collective ops is aborted|Connection reset by peer|Socket closed|recvmsg:|"
     r"failed to connect to all addresses|coordination service|Broken pipe|GOAWAY",
     re.IGNORECASE,
 )
+# common_runtime/base_collective_executor.cc puts this before an error of any class.
+_ABORTED: Final = re.compile(r"\s*(?:\{\{[^}]*\}\}\s*)*Collective ops is aborted by: ")
+_GRAPH: Final = "Graph execution error:"
+_NODE: Final = re.compile(r"\nNode: '[^'\n]*'\n")
+# tf.py_function and Dataset.from_generator make an UnknownError of a Python exception, with its
+# traceback; what it says of connections is about the user's own.
+_PYTHON_TEXT: Final = "Traceback (most recent call last)"
 
 
 def record(folder: ChildFolder, error: BaseException, *, ranks: int = 1) -> None:
@@ -161,8 +171,19 @@ def _is_secondary(error: BaseException) -> bool:
     for one in bounds.exceptions_behind(error):
         if bounds.module_of(one).startswith("tensorflow."):
             text = bounds.text_of(one, bounds.TRACEBACK_CHARS)
-            return bounds.name_of(one) in _PEER_ERRORS or bool(_PEER_TEXT.search(text))
+            return _is_about_peers(bounds.name_of(one), text)
     return False
+
+
+def _is_about_peers(kind: str, text: str) -> bool:
+    """Whether an error of TensorFlow's is about another task, whatever data says in it."""
+    if kind in _PEER_ERRORS:
+        return STORAGE not in text
+    if kind in _RUNTIME_ERRORS and _PYTHON_TEXT not in text and _PEER_TEXT.search(text):
+        return True
+    # The first node is named before anything that its operation says.
+    node = _NODE.search(text) if text.startswith(_GRAPH) else None
+    return bool(_ABORTED.match(text, node.end() if node else 0))
 
 
 def _pickled(error: BaseException, most: int) -> tuple[bytes, str]:
