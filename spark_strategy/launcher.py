@@ -43,6 +43,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _REPORTED_ENV: Final = ("NCCL_", "UCX_", "TF_")
+# Those whose values are reported too: what they take is public. Any other may hold a secret.
+_HARMLESS_ENV: Final = frozenset(
+    {
+        *("NCCL_ALGO", "NCCL_DEBUG", "NCCL_IB_DISABLE", "NCCL_IB_HCA", "NCCL_NET_GDR_LEVEL"),
+        *("NCCL_P2P_DISABLE", "NCCL_P2P_LEVEL", "NCCL_PROTO", "NCCL_SHM_DISABLE"),
+        *("NCCL_SOCKET_IFNAME", "UCX_NET_DEVICES", "UCX_TLS", "TF_CPP_MIN_LOG_LEVEL"),
+        *("TF_DETERMINISTIC_OPS", "TF_ENABLE_ONEDNN_OPTS", "TF_FORCE_GPU_ALLOW_GROWTH"),
+        *("TF_GPU_ALLOCATOR", "TF_GPU_THREAD_MODE", "TF_NUM_INTEROP_THREADS"),
+        *("TF_NUM_INTRAOP_THREADS", "TF_USE_LEGACY_KERAS", "TF_XLA_FLAGS"),
+    }
+)
 
 
 def to_stdout(line: str) -> None:
@@ -86,7 +97,7 @@ class Launcher:
     communication: Communication = "auto"
     port_range: tuple[int, int] | None = None
     interface: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     scope: bool = True
     patience: Patience = USUAL
     evaluator: Evaluator | None = None
@@ -279,6 +290,10 @@ class Launcher:
         return Orders(**{name: getattr(self, name) for name in Orders.__dataclass_fields__})
 
     def _settings(self) -> dict[str, str]:
-        given = {k: v for k, v in sorted(self.env.items()) if k.startswith(_REPORTED_ENV)}
+        given = {
+            name: value if name in _HARMLESS_ENV else "(set)"
+            for name, value in sorted(self.env.items())
+            if name.startswith(_REPORTED_ENV)
+        }
         interface = {"interface": self.interface} if self.interface else {}
         return {"communication": self.communication, **interface, **given}

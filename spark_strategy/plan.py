@@ -42,7 +42,7 @@ class Orders:
     communication: Communication = "auto"
     port_range: tuple[int, int] | None = None
     interface: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     scope: bool = True
     patience: Patience = USUAL
 
@@ -187,13 +187,20 @@ def _check_interface(interface: object) -> None:
 
 def _check_env(env: object) -> None:
     if not isinstance(env, Mapping):
-        raise PlanError(f"env maps variable names to strings, found {env!r}.")
+        raise PlanError(f"env maps variable names to strings, found a {type(env).__name__}.")
     for name, value in env.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise PlanError(
-                f"env maps variable names to strings, found {name!r}: {type(value).__name__}."
+                f"env maps variable names to strings, found {_shown(name)}: {type(value).__name__}."
             )
         if not name or "=" in name or "\0" in name + value:
-            raise PlanError(f"env cannot hold {name!r}: an empty name, or one of = and NUL in it.")
+            raise PlanError(
+                f"env cannot hold {_shown(name)}: an empty name, or one of = and NUL in it."
+            )
         if name in _RESERVED:
             raise PlanError(f"env may not set {name}: each rank's value comes from the rendezvous.")
+
+
+def _shown(name: object) -> str:
+    """A variable's name for a message, without the value that someone may have put into it."""
+    return repr(name.partition("=")[0]) if isinstance(name, str) else f"a {type(name).__name__}"

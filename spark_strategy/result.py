@@ -32,7 +32,8 @@ class RunResult(Generic[R]):
         hosts: where each rank ran, in rank order.
         peak_rss_bytes: each child's peak resident memory, in rank order.
         settings: interconnect settings the run was given (communication, interface, and the
-            NCCL, UCX and TensorFlow variables of ``env``).
+            NCCL, UCX and TensorFlow variables of ``env``, whose values are "(set)" but for some
+            that are known to be harmless).
         feed: how each rank was fed, in rank order; empty where Spark fed nothing.
         evaluations: what the evaluator found, in the order of the checkpoints.
         evaluator_problem: why the evaluator ended before training did; empty if it did not.

@@ -24,7 +24,7 @@ class FileRoot:
 
     default: str = "file:///"
     home: str = ""
-    hadoop: Mapping[str, str] = field(default_factory=dict)
+    hadoop: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(

@@ -28,7 +28,7 @@ class Scheme:
 
     name: str
     protocol: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     timeout_s: float = TIMEOUT_S
 
 

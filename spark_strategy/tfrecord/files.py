@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -47,7 +47,7 @@ class Place:
     """
 
     url: str
-    storage: Mapping[str, Any]
+    storage: Mapping[str, Any] = field(repr=False)
 
     @property
     def filesystem(self) -> fsspec.AbstractFileSystem:

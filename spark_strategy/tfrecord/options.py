@@ -75,7 +75,7 @@ class Options:
     checkpoint: str
     pushes_filters: bool
     root: FileRoot
-    storage: Mapping[str, Any] = field(default_factory=dict)
+    storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def place(self, path: str) -> Place:
         """A path that a user gave."""
@@ -130,7 +130,7 @@ def _storage(text: str) -> Mapping[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise PlanError(f"storageOptions={text!r} is no JSON object of fsspec's options.")
+        raise PlanError("storageOptions is not a JSON object of fsspec's options.")
     return found
 
 

@@ -66,9 +66,9 @@ def test_unknown_slots_do_not_stop_a_plan() -> None:
         ({"port_range": 5000}, "found 5000"),
         ({"interface": ""}, "found ''"),
         ({"interface": "10.1.0.0/99"}, "found '10.1.0.0/99'"),
-        ({"env": {"A=B": ""}}, "env cannot hold 'A=B'"),
+        ({"env": {"A=B": ""}}, "env cannot hold 'A'"),
         ({"env": {"A": 1}}, "found 'A': int"),
-        ({"env": "A=1"}, "found 'A=1'"),
+        ({"env": "A=1"}, "found a str"),
         ({"env": {"TF_CONFIG": "{}"}}, "may not set TF_CONFIG"),
     ],
 )
