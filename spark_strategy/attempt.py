@@ -159,7 +159,8 @@ class Attempt:
         topology = self._plan.topology
         tasks = placed(topology)
         targets = [tasks.index(topology.tasks[rank]) for rank in feeds(topology)]
-        return spread(self._feeding.frame, len(tasks), targets)
+        feeding = self._feeding
+        return spread(feeding.frame, len(tasks), targets, in_order=feeding.in_order)
 
     def _order(self, output: Output | None) -> TaskOrder:
         # A Connect server on local[n] is still another machine, for all the client knows.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from spark_strategy.errors import DataError
 from spark_strategy.serving import Output
 
 Array = npt.NDArray[Any]
@@ -44,20 +45,20 @@ def column(values: Any, shape: tuple[int, ...]) -> pa.Array:
     """
     made = values if isinstance(values, pa.Array) else _numbers(values)
     for length in reversed(() if shape == (1,) else shape):
-        offsets = np.arange(0, len(made) + 1, length, dtype=np.int32)
-        made = pa.ListArray.from_arrays(_numbers(offsets), made)
+        offsets = np.arange(0, len(made) + 1, length)
+        made = lists(offsets, made)
     return made
 
 
 def vector(values: Array) -> pa.Array:
     """Values of shape ``[rows, n]`` as dense Spark ML vectors."""
     rows, length = values.shape
-    offsets = np.arange(rows + 1, dtype=np.int32) * length
+    offsets = np.arange(rows + 1) * length
     fields = {
         "type": _numbers(np.full(rows, _DENSE, np.int8)),
         "size": pa.nulls(rows, pa.int32()),
         "indices": pa.nulls(rows, pa.list_(pa.int32())),
-        "values": pa.ListArray.from_arrays(_numbers(offsets), _numbers(values.astype(np.float64))),
+        "values": lists(offsets, _numbers(values.astype(np.float64))),
     }
     return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
 
@@ -87,7 +88,34 @@ def _numbers(values: Array) -> pa.Array:
     return pa.Array.from_buffers(kind, len(flat), [None, pa.py_buffer(flat)])
 
 
+def lists(offsets: Array, values: pa.Array) -> pa.ListArray:
+    """Arrays back to back as a column.
+
+    Args:
+        offsets: where each begins, and the end.
+        values: of all of them.
+
+    Raises:
+        DataError: Spark's offsets of 32 bits would not reach the end.
+    """
+    return pa.ListArray.from_arrays(_numbers(_offsets(offsets)), values)
+
+
+def _offsets(offsets: Array) -> Array:
+    """Offsets as Spark has them, of 32 bits.
+
+    Raises:
+        DataError: they would not reach the end.
+    """
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise DataError(
+            f"The model gave {offsets[-1]:,} values or bytes for {len(offsets) - 1:,} rows, and "
+            "Spark takes 2**31 - 1 in one column of a batch. Use a smaller batch_size."
+        )
+    return offsets.astype(np.int32)
+
+
 def _texts(lengths: Array, data: memoryview) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    offsets = _offsets(np.concatenate([[0], np.cumsum(lengths)]))
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     return pa.Array.from_buffers(pa.string(), len(lengths), buffers)

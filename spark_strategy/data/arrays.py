@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_strategy.data.buffers import microseconds, numbers_of
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.data.layout import STRING
 from spark_strategy.errors import DataError
@@ -21,10 +22,6 @@ from spark_strategy.errors import DataError
 Array = npt.NDArray[Any]
 
 _BLANK_STRING: Final = -1
-
-# What float64 holds exactly: all integers below the one, powers of ten up to the other.
-_EXACT_INTEGERS: Final = 2**53
-_EXACT_POWERS: Final = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ class _Rows:
         """The innermost values; remembers the lengths of the arrays around them."""
         for _ in range(self._spec.depth):
             nulls = self.nulls(array)
-            counts = _buffer(pc.list_value_length(array)).astype(np.int64)
+            counts = numbers_of(pc.list_value_length(array)).astype(np.int64)
             if nulls is not None:
                 counts[nulls] = 0
             self._counts.append(counts)
@@ -101,7 +98,7 @@ class _Rows:
         """Where the nulls are, if there are any and they may be filled."""
         if not array.null_count:
             return None
-        nulls = _buffer(array.is_null())
+        nulls = numbers_of(array.is_null())
         if self._spec.fill is None:
             raise self._error(
                 nulls,
@@ -114,13 +111,32 @@ class _Rows:
 
     def numbers(self, leaf: pa.Array, nulls: Array | None) -> Array:
         """Innermost values as the spec's dtype."""
-        values = _buffer(leaf)
+        if pa.types.is_timestamp(leaf.type):
+            values = self._microseconds(leaf, nulls)
+        else:
+            values = numbers_of(leaf)
         if nulls is not None:
             values = values.copy()
             values[nulls] = 0  # whatever is below a null need not fit the dtype
         values = self._cast(values, np.dtype(self._spec.dtype).newbyteorder("<"))
         if nulls is not None:
             values[nulls] = self._spec.fill
+        return values
+
+    def _microseconds(self, times: pa.Array, nulls: Array | None) -> Array:
+        """Timestamps as Spark has them; never rounded."""
+        values, wrong = microseconds(times)
+        if nulls is not None:
+            wrong &= ~nulls
+        if wrong.any():
+            raise self._error(
+                wrong,
+                self._spec.depth,
+                f"holds {times[int(wrong.argmax())].value} {times.type.unit} since 1970, which "
+                "whole microseconds cannot hold",
+                None,
+                "Write it in microseconds",
+            )
         return values
 
     def dense(self, values: Array, blank: Any) -> tuple[Array, int]:
@@ -200,7 +216,7 @@ class _Rows:
         )
 
     def _error(
-        self, wrong: Array, level: int, found: str, advice: str, otherwise: str
+        self, wrong: Array, level: int, found: str, advice: str | None, otherwise: str
     ) -> DataError:
         """Names the first row that is wrong.
 
@@ -208,17 +224,20 @@ class _Rows:
             wrong: which values are, inside ``level`` arrays.
             level: 0 for whole rows.
             found: what is wrong with it.
-            advice: a declaration that would allow it.
+            advice: a declaration that would allow it; None if there is none.
             otherwise: what else to do.
         """
         rows = np.flatnonzero(wrong)
         for counts in reversed(self._counts[:level]):
             rows = np.unique(np.searchsorted(np.cumsum(counts), rows, side="right"))
         name, others = self._spec.name, len(rows) - 1
+        remedy = otherwise
+        if advice is not None:
+            remedy = f"Declare columns={{{name!r}: {advice}}}, {otherwise}"
         more = f" (and {others:,} more)" if others else ""
         return DataError(
             f"Column {name!r} ({self._spec.spark_type}) {found}, in row {rows[0]}{more} of a "
-            f"batch. Declare columns={{{name!r}: {advice}}}, {otherwise}.",
+            f"batch. {remedy}.",
             column=name,
             rows=rows.tolist(),
         )
@@ -230,37 +249,6 @@ def column_at(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
     for name in path[1:]:
         array = pc.struct_field(array, [name])
     return array
-
-
-def _buffer(array: pa.Array) -> Array:
-    """Numbers as Arrow stores them; a decimal as float64, a date or time as an integer."""
-    kind = array.type
-    dtype: np.dtype[Any] = np.dtype(np.int64)
-    if pa.types.is_boolean(kind):
-        return _buffer(array.cast(pa.uint8())).view(np.bool_)
-    if pa.types.is_decimal(kind):
-        return _decimals(array)
-    if pa.types.is_timestamp(kind):
-        array = array.cast(pa.timestamp("us", kind.tz))
-    elif pa.types.is_date32(kind):
-        dtype = np.dtype(np.int32)
-    else:
-        dtype = np.dtype(kind.to_pandas_dtype())
-    if not len(array):
-        return np.empty(0, dtype)
-    return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
-
-
-def _decimals(array: pa.Array) -> Array:
-    """Decimals as the nearest float64; by Arrow's own cast 0.47 is not the nearest one."""
-    scale = array.type.scale
-    if pa.types.is_decimal128(array.type) and len(array) and 0 <= scale <= _EXACT_POWERS:
-        held = np.frombuffer(array.buffers()[1], "<i8").reshape(-1, 2)
-        low, high = held[array.offset : array.offset + len(array)].T
-        if ((low > -_EXACT_INTEGERS) & (low < _EXACT_INTEGERS) & (high == low >> 63)).all():
-            numbers: Array = low / 10.0**scale
-            return numbers
-    return _buffer(array.cast(pa.string()).cast(pa.float64()))
 
 
 def _contiguous(texts: pa.Array) -> pa.Array:

@@ -55,3 +55,12 @@ def _spark_type(kind: pa.DataType) -> Any:
     if types.is_timestamp(kind):
         return "timestamp" if kind.tz else "timestamp_ntz"
     return _NAMES.get(kind, "binary" if types.is_fixed_size_binary(kind) else str(kind))
+
+
+def wide(kind: pa.DataType) -> pa.DataType:
+    """The same type with offsets of 64 bits, which reach any amount of text and any array."""
+    if types.is_list(kind) or types.is_large_list(kind):
+        return pa.large_list(wide(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(wide(field.type)) for field in kind])
+    return {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(kind, kind)

@@ -78,6 +78,35 @@ def leaves(struct: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[L
             yield _leaf(path, kind)
 
 
+def position_of(struct: Mapping[str, Any], name: str) -> int:
+    """Where the column stands that has this name, or that is a struct with the field it names.
+
+    Args:
+        struct: as ``StructType.jsonValue()`` gives it.
+        name: of a column, or dotted of a struct's field.
+
+    Raises:
+        PlanError: there is no such column, or there are two.
+    """
+    fields = struct["fields"]
+    found = [place for place, field in enumerate(fields) if field["name"] == name]
+    found = found or [place for place, field in enumerate(fields) if _has(field, name)]
+    if not found:
+        known = ", ".join(field["name"] for field in fields)
+        raise PlanError(f"There is no column {name!r}; the columns are {known}.")
+    if len(found) > 1:
+        raise PlanError(f"Two columns are called {name!r}. Rename one of them.")
+    return found[0]
+
+
+def _has(field: Mapping[str, Any], name: str) -> bool:
+    """Whether a field is a struct in which ``name``, dotted from its own name on, is a field."""
+    kind, rest = field["type"], name.removeprefix(f"{field['name']}.")
+    if rest == name or not isinstance(kind, Mapping) or kind["type"] != "struct":
+        return False
+    return any(inner["name"] == rest or _has(inner, rest) for inner in kind["fields"])
+
+
 def _leaf(path: tuple[str, ...], kind: Any) -> Leaf:
     printed = _printed(kind)
     if _is_vector(kind):

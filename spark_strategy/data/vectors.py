@@ -46,8 +46,10 @@ def dense(name: str, vectors: pa.StructArray) -> pa.ListArray:
     places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     places[~is_dense[rows]] = indices.flatten().to_numpy(zero_copy_only=False)
     filled[rows, places] = values.flatten().to_numpy(zero_copy_only=False)
-    ends = np.concatenate([[0], np.cumsum(np.where(present, width, 0))]).astype(np.int32)
-    return pa.ListArray.from_arrays(ends, filled[present].reshape(-1), mask=pa.array(~present))
+    ends = np.concatenate([[0], np.cumsum(np.where(present, width, 0))])
+    is_wide = ends[-1] > np.iinfo(np.int32).max
+    kind, offsets = (pa.LargeListArray, ends) if is_wide else (pa.ListArray, ends.astype(np.int32))
+    return kind.from_arrays(offsets, filled[present].reshape(-1), mask=pa.array(~present))
 
 
 def _numbers(array: pa.Array) -> npt.NDArray[np.int64]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from spark_strategy.data.columns import Column, ColumnSpec, specs_of
 from spark_strategy.data.declarations import check_declarations
 from spark_strategy.data.inputs import Features, declared
-from spark_strategy.data.schema import leaves
+from spark_strategy.data.schema import leaves, position_of
 from spark_strategy.errors import PlanError
+from spark_strategy.spark.expressions import selected
 from spark_strategy.spark.frames import specs_for
 from spark_strategy.topology import is_count
 from spark_strategy.worker.selection import Selection
@@ -106,13 +107,8 @@ def fitted(df: DataFrame, ask: Ask, inputs: Sequence[Any]) -> tuple[tuple[Column
         PlanError: they do not fit the model, or are not there.
     """
     used = list(Selection(ask.features).named())
-    tops = {name if name in df.columns else name.partition(".")[0]: name for name in used}
-    for top, name in tops.items():
-        if top not in df.columns:
-            raise PlanError(
-                f"There is no column {name!r}; the columns are {', '.join(df.columns)}."
-            )
-    frame = df.select(*(f"`{top}`" for top in tops))
+    schema = df.schema.jsonValue()
+    frame = selected(df, dict.fromkeys(position_of(schema, name) for name in used))
     known = {leaf.name: leaf for leaf in leaves(frame.schema.jsonValue())}
     if unknown := sorted({*used, *ask.columns} - set(known)):
         raise PlanError(f"There is no column {unknown[0]!r}; the columns are {', '.join(known)}.")

@@ -24,6 +24,7 @@ from pyspark.sql.types import (
 )
 
 from spark_strategy.errors import PlanError
+from spark_strategy.spark.expressions import at, numbered
 
 CELLS: Final = "cells"
 
@@ -82,16 +83,22 @@ def cells_of(df: DataFrame, column: str | Sequence[str], kind: Kind) -> Cells:
         PlanError: no such column, or its type is not of this kind.
     """
     names = (column,) if isinstance(column, str) else tuple(column)
-    types = {field.name: field.dataType for field in df.schema.fields}
-    if unknown := [name for name in names if name not in types]:
-        raise PlanError(
-            f"adapt was asked for column {unknown[0]!r}, which the DataFrame lacks. "
-            f"It has {', '.join(types) or 'no column'}."
-        )
+    fields = [(field.name, field.dataType) for field in df.schema.fields]
+    known = [name for name, _ in fields]
     if not names:
         raise PlanError("adapt was asked for no column. Name at least one.")
-    if len(names) == 1 and (array := _array(names[0], types[names[0]], kind)) is not None:
-        return Cells(df.select(array.alias(CELLS)), names, single=False)
+    for name in names:
+        if known.count(name) != 1:
+            found = "has twice" if name in known else "lacks"
+            raise PlanError(
+                f"adapt was asked for column {name!r}, which the DataFrame {found}. "
+                f"It has {', '.join(known) or 'no column'}."
+            )
+    places = [known.index(name) for name in names]
+    types = dict(fields)
+    rows = numbered(df)
+    if len(names) == 1 and (array := _array(at(places[0]), types[names[0]], kind)) is not None:
+        return Cells(rows.select(array.alias(CELLS)), names, single=False)
     for name in names:
         if not isinstance(types[name], kind.accepts):
             alone = " alone" if len(names) > 1 and isinstance(types[name], ArrayType) else ""
@@ -99,20 +106,15 @@ def cells_of(df: DataFrame, column: str | Sequence[str], kind: Kind) -> Cells:
                 f"The layer learns from {kind.name}, but column {name!r} holds "
                 f"{types[name].simpleString()}. Cast it first, or adapt over another column{alone}."
             )
-    cells = F.array(*(_quoted(name).cast(kind.read_as) for name in names))
-    return Cells(df.select(cells.alias(CELLS)), names, single=len(names) == 1)
+    cells = F.array(*(at(place).cast(kind.read_as) for place in places))
+    return Cells(rows.select(cells.alias(CELLS)), names, single=len(names) == 1)
 
 
-def _array(name: str, found: DataType, kind: Kind) -> Column | None:
+def _array(column: Column, found: DataType, kind: Kind) -> Column | None:
     """The column as an array of this kind, None if it is not one."""
     if isinstance(found, ArrayType) and isinstance(found.elementType, kind.accepts):
-        return _quoted(name).cast(ArrayType(kind.read_as))
+        return column.cast(ArrayType(kind.read_as))
     if isinstance(found, VectorUDT) and kind is NUMBERS:
         # vector_to_array throws on null; as null it is counted with the others.
-        return F.when(_quoted(name).isNotNull(), vector_to_array(_quoted(name)))
+        return F.when(column.isNotNull(), vector_to_array(column))
     return None
-
-
-def _quoted(name: str) -> Column:
-    """A column by its exact name, in which a dot is no struct access."""
-    return F.col(f"`{name.replace('`', '``')}`")

@@ -179,8 +179,8 @@ class KerasEstimator(Estimator[Any], TrainingParams, MLReadable[Any], MLWritable
         features = self.getFeaturesCol()
         names = features.values() if isinstance(features, Mapping) else [features]
         flat = {one for group in names for one in ([group] if isinstance(group, str) else group)}
-        chosen = dataset.select(*(f"`{name}`" for name in dataset.columns if name in flat))
-        vectors = [leaf.name for leaf in leaves(chosen.schema.jsonValue()) if leaf.is_vector]
+        fields = [one for one in dataset.schema.jsonValue()["fields"] if one["name"] in flat]
+        vectors = [leaf.name for leaf in leaves({"fields": fields}) if leaf.is_vector]
         return {**{name: Column(dtype="float32") for name in vectors}, **declared}
 
     def _optional(self, name: str) -> Any:

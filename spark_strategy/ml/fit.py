@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy import shipping
 from spark_strategy.data.columns import Column, ColumnSpec
 from spark_strategy.data.feed import Cache
-from spark_strategy.errors import PlanError, WorkerError
+from spark_strategy.data.schema import position_of
+from spark_strategy.errors import DataError, PlanError, WorkerError
 from spark_strategy.fed import Fed
 from spark_strategy.keras import transport
 from spark_strategy.launcher import Launcher
 from spark_strategy.ml import fit_arguments
 from spark_strategy.ml.model_check import checking
+from spark_strategy.ml.no_rows import NO_ROWS, evaluating_nothing
 from spark_strategy.result import RunResult
-from spark_strategy.spark.frames import TRAIN, VALIDATION, Feeding, feeding, split
+from spark_strategy.spark.expressions import at, selected
+from spark_strategy.spark.frames import TRAIN, VALIDATION, Feeding, feeding, is_known_empty, split
 from spark_strategy.train_function import check_call
 from spark_strategy.worker.current import get_context
 from spark_strategy.worker.selection import Selection, Selector
@@ -32,6 +36,8 @@ _WINDOW_ROWS: Final = 10_000
 _WINDOW_BYTES: Final = 64 << 20
 # Of a row whose size is not known beforehand, with strings or arrays of varying length.
 _ROW_BYTES: Final = 4096
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,7 @@ def fit(
             ``steps_per_epoch``, ``validation_steps``, ``initial_epoch`` and ``verbose``.
         validation: a DataFrame; the share of ``df``'s rows, chosen at random, above 0 and
             below 1; or the name of a boolean column that is true for them (null is false).
+            Without such a row the model is trained, and the history has no ``val_`` metrics.
         callbacks: run on every rank; what they write, the chief writes.
         class_weight: weight by class, for a model with one output.
         steps_per_epoch: an epoch ends after so many steps, and the next goes on from there.
@@ -119,7 +126,7 @@ def fit(
     Raises:
         PlanError: an argument makes no sense, or a column cannot become a tensor.
         CapacityError: Spark cannot host the run, or a rank has no room for its rows.
-        DataError: a row cannot become a tensor, such as one with a null.
+        DataError: a row cannot become a tensor, such as one with a null; or there is none.
         SparkStrategyError: the run failed; ``errors`` says what each class asks for.
     """
     options = {
@@ -137,17 +144,20 @@ def fit(
     specs = rows.order.columns[TRAIN]
     selection.resolved(specs)
     fit_arguments.check_labels(selection, specs)
+    window = _window(specs) if shuffle is None else shuffle
     job = _Job(
         model=_shipped(model, tuple(callbacks)),
         selection=selection,
         batch_size=batch_size,
-        validates=validation is not None,
-        shuffle=_window(specs) if shuffle is None else shuffle,
+        validates=VALIDATION in rows.order.columns,
+        shuffle=window,
         seed=seed,
         options=options,
     )
-    run = _run(df, launcher, rows, job)
+    run = _run(df, launcher, replace(rows, in_order=not window), job)
     trained, history = run.value
+    if validation is not None and not any(name.startswith("val_") for name in history):
+        _log.warning("There were no rows to validate with; the history has no val_ metrics")
     return FitResult(trained, history, run)
 
 
@@ -166,8 +176,11 @@ def _run(df: DataFrame, launcher: Launcher, rows: Feeding, job: _Job) -> RunResu
 
 def _train(job: _Job) -> tuple[Any, dict[str, list[float]]]:
     """On every rank, inside the strategy's scope."""
+    context = get_context()
+    if context.feed is not None and not context.feed.has_rows(TRAIN):
+        raise DataError(NO_ROWS)
     make, (callbacks,), _ = pickle.loads(job.model)
-    model, context = make(), get_context()
+    model = make()
     parts = job.selection
     dataset = context.dataset(
         TRAIN,
@@ -191,7 +204,10 @@ def _train(job: _Job) -> tuple[Any, dict[str, list[float]]]:
     verbose = job.options["verbose"] if context.is_chief else 0
     # The dataset shuffles; Keras would only say that it cannot.
     options = {**job.options, "verbose": verbose, "shuffle": False}
-    history = model.fit(dataset, validation_data=validation, callbacks=list(callbacks), **options)
+    with evaluating_nothing(model, context.feed):
+        history = model.fit(
+            dataset, validation_data=validation, callbacks=list(callbacks), **options
+        )
     return (model if context.is_chief else None), history.history
 
 
@@ -231,45 +247,45 @@ def _rows(
     columns: Mapping[str, Column] | None,
     cache: Cache,
 ) -> Feeding:
-    names = list(dict.fromkeys(_top_level(df, selection)))
+    positions = _positions(df, selection)
+    if is_known_empty(df):
+        raise DataError(NO_ROWS)
     if validation is None:
-        return feeding(df.select(*names), lambda: df.sparkSession, columns=columns, cache=cache)
+        return feeding(
+            selected(df, positions), lambda: df.sparkSession, columns=columns, cache=cache
+        )
     if isinstance(validation, str):
         condition = _indicator(df, validation)
-        return split(df, names, condition, columns=columns, cache=cache)
+        return split(df, positions, condition, columns=columns, cache=cache)
     if isinstance(validation, float):
         if not 0 < validation < 1:
             raise PlanError(f"validation is a share above 0 and below 1, found {validation!r}.")
         from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
 
-        return split(df, names, F.rand(seed) < validation, columns=columns, cache=cache)
+        return split(df, positions, F.rand(seed) < validation, columns=columns, cache=cache)
     if not hasattr(validation, "select"):
         raise PlanError(
             "validation is a DataFrame, a share such as 0.1, or the name of a boolean column; "
             f"found {validation!r}."
         )
-    both = {TRAIN: df.select(*names), VALIDATION: validation.select(*names)}
+    chosen = selected(df, positions)
+    held = selected(validation, _positions(validation, selection))
+    both = {TRAIN: chosen} if is_known_empty(held) else {TRAIN: chosen, VALIDATION: held}
     return feeding(both, lambda: df.sparkSession, columns=columns, cache=cache)
 
 
 def _indicator(df: DataFrame, name: str) -> Expression:
-    if name not in df.columns:
-        raise PlanError(f"There is no column {name!r}; the columns are {', '.join(df.columns)}.")
-    kind = df.schema[name].dataType.simpleString()
+    position = position_of(df.schema.jsonValue(), name)
+    kind = df.schema.fields[position].dataType.simpleString()
     if kind != "boolean":
         raise PlanError(f"{name!r} is {kind}, and validation is a boolean column.")
-    return df[name]
+    return at(position)
 
 
-def _top_level(df: DataFrame, selection: Selection) -> Iterator[str]:
-    """The columns of ``df`` that are needed; of a field in a struct, the struct."""
-    for name in selection.named():
-        known = name if name in df.columns else name.partition(".")[0]
-        if known not in df.columns:
-            raise PlanError(
-                f"There is no column {name!r}; the columns are {', '.join(df.columns)}."
-            )
-        yield known
+def _positions(df: DataFrame, selection: Selection) -> list[int]:
+    """Of the columns of ``df`` that are needed; of a field in a struct, the struct's."""
+    schema = df.schema.jsonValue()
+    return list(dict.fromkeys(position_of(schema, name) for name in selection.named()))
 
 
 def _window(specs: Sequence[ColumnSpec]) -> int:

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.data.columns import Column
 from spark_strategy.data.inputs import Features
+from spark_strategy.data.schema import position_of
 from spark_strategy.ml.asking import Ask, Fixed, fitted
 from spark_strategy.ml.functions import function
 from spark_strategy.ml.models import described
 from spark_strategy.ml.outputs import check_vectors, wanted_columns
 from spark_strategy.serving import Output
 from spark_strategy.spark.arguments import check_frame
-from spark_strategy.spark.frames import expression
+from spark_strategy.spark.expressions import at, carried, is_clear, named, numbered
 from spark_strategy.spark.session import own_python
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column as Expression
     from pyspark.sql import DataFrame
 
+    from spark_strategy.data.columns import ColumnSpec
     from spark_strategy.spark.scoring import OnError
 
 _BETWEEN: Final = "_spark_strategy_outputs"
@@ -130,10 +133,24 @@ def scored(
         vectors=is_vector,
         owner=owner,
     )
+    frame, columns = _addressed(df, specs)
     with own_python(df.sparkSession):
-        made = udf(*(expression(df, spec) for spec in specs))
+        made = udf(*columns)
         if not nested or isinstance(names, str):
-            return df.withColumn(next(iter(wanted.values())), made)
-        whole = df.withColumn(_BETWEEN, made)
-    fields = [whole[_BETWEEN][name].alias(to) for name, to in wanted.items()]
-    return whole.select(*(whole[f"`{name}`"] for name in df.columns), *fields)
+            whole = frame.withColumn(next(iter(wanted.values())), made)
+        else:
+            fields = {to: named(_BETWEEN)[name] for name, to in wanted.items()}
+            whole = frame.withColumn(_BETWEEN, made).withColumns(fields).drop(_BETWEEN)
+    return whole if frame is df else whole.toDF(*df.columns, *wanted.values())
+
+
+def _addressed(df: DataFrame, specs: Sequence[ColumnSpec]) -> tuple[DataFrame, list[Expression]]:
+    """The columns to score, and the DataFrame they belong to: ``df``, so that its own stay valid.
+
+    Where Spark would not find one by its name, the DataFrame is a numbered one.
+    """
+    if all(is_clear(df, spec.path[0]) for spec in specs):
+        return df, [carried(named(spec.path[0]), spec) for spec in specs]
+    schema = df.schema.jsonValue()
+    places = [position_of(schema, spec.name) for spec in specs]
+    return numbered(df), [carried(at(k), spec) for k, spec in zip(places, specs, strict=True)]

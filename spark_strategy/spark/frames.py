@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.data.columns import Column, ColumnSpec, specs_of, with_lengths
 from spark_strategy.data.feed import Cache, FeedOrder
+from spark_strategy.data.schema import position_of
 from spark_strategy.errors import CapacityError, PlanError
 from spark_strategy.spark.capacity import is_connect
+from spark_strategy.spark.expressions import at, carried, numbered, selected
 
 if TYPE_CHECKING:
     from pyspark.sql import Column as Expression
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 TRAIN: Final = "train"
 VALIDATION: Final = "validation"
 _RANK: Final = "__spark_strategy_rank"
+_PLACE: Final = "__spark_strategy_place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,12 @@ class Feeding:
         frame: all rows. Of several DataFrames it has a struct column for each, and a row has a
             value in one of them.
         order: what becomes of the rows.
+        in_order: whether a single rank gets them in the DataFrame's order, which costs a sort.
     """
 
     frame: DataFrame
     order: FeedOrder
+    in_order: bool = True
 
 
 def feeding(
@@ -65,7 +70,7 @@ def feeding(
 
 def split(
     frame: DataFrame,
-    names: Sequence[str],
+    positions: Sequence[int],
     condition: Expression,
     *,
     columns: Mapping[str, Column] | None,
@@ -75,8 +80,8 @@ def split(
 
     Args:
         frame: the rows.
-        names: its columns that become tensors.
-        condition: true for validation; null counts as false.
+        positions: of its columns that become tensors.
+        condition: true for validation; null counts as false. It finds columns by ``at``.
         columns: declarations, by column name.
         cache: where the ranks keep the rows.
 
@@ -85,18 +90,19 @@ def split(
     """
     from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
 
-    chosen = frame.select(*map(_quoted, names))
-    specs = specs_for(chosen, columns or {})
+    specs = specs_for(selected(frame, positions), columns or {})
     _check_declared(columns or {}, {TRAIN: specs})
-    row = F.struct(*_expressions(chosen, specs))
+    row = F.struct(*_expressions(frame.columns, specs, positions))
     is_validation = F.coalesce(condition, F.lit(False))  # noqa: FBT003 - a SQL literal
-    both = frame.select(
+    both = numbered(frame).select(
         F.when(~is_validation, row).alias(TRAIN), F.when(is_validation, row).alias(VALIDATION)
     )
     return Feeding(both, FeedOrder({TRAIN: specs, VALIDATION: specs}, cache))
 
 
-def spread(frame: DataFrame, ranks: int, targets: Sequence[int]) -> DataFrame:
+def spread(
+    frame: DataFrame, ranks: int, targets: Sequence[int], *, in_order: bool = True
+) -> DataFrame:
     """``frame`` with one partition per rank, about equally large for those that take rows.
 
     A DataFrame that has so many partitions already is taken as it is, if all ranks take rows;
@@ -106,19 +112,26 @@ def spread(frame: DataFrame, ranks: int, targets: Sequence[int]) -> DataFrame:
         frame: the rows.
         ranks: how many partitions there must be.
         targets: the ranks that take rows, one after the other.
+        in_order: whether a single rank that takes rows gets them in the order of ``frame``.
 
     Raises:
         CapacityError: some ranks take no rows, and this Spark cannot say where a row goes.
     """
-    if len(targets) < ranks:
-        return _to(frame, ranks, targets)
-    if not is_connect(frame.sparkSession) and _fits(frame, ranks):
+    if ranks == len(targets) and not is_connect(frame.sparkSession) and _fits(frame, ranks):
         return frame
-    return frame.repartition(ranks)
+    if len(targets) > 1 or not in_order:
+        return _shuffled(frame, ranks, targets)
+    # Blocks of a shuffle arrive in any order, and Spark drops a sort below a shuffle.
+    from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
+
+    marked = frame.withColumn(_PLACE, F.monotonically_increasing_id())
+    return _shuffled(marked, ranks, targets).sortWithinPartitions(_PLACE).drop(_PLACE)
 
 
-def _to(frame: DataFrame, ranks: int, targets: Sequence[int]) -> DataFrame:
+def _shuffled(frame: DataFrame, ranks: int, targets: Sequence[int]) -> DataFrame:
     """The rows dealt out in turn to the partitions of ``targets``; the others are empty."""
+    if ranks == len(targets):
+        return frame.repartition(ranks)
     from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
 
     if not hasattr(frame, "repartitionById"):
@@ -130,6 +143,18 @@ def _to(frame: DataFrame, ranks: int, targets: Sequence[int]) -> DataFrame:
     turn = F.monotonically_increasing_id() + F.spark_partition_id()
     rank = (F.pmod(turn, F.lit(len(targets))) + F.lit(targets[0])).cast("int")
     return frame.withColumn(_RANK, rank).repartitionById(ranks, _RANK).drop(_RANK)
+
+
+def is_known_empty(frame: DataFrame) -> bool:
+    """Whether Spark's plan says, before it computes anything, that there is no row.
+
+    A Connect client does not see the plan.
+    """
+    if is_connect(frame.sparkSession):
+        return False
+    plan = frame._jdf.queryExecution().optimizedPlan()  # noqa: SLF001 - PySpark has no other way
+    most = plan.maxRows()
+    return bool(most.isDefined()) and int(most.get()) == 0
 
 
 def _fits(frame: DataFrame, ranks: int) -> bool:
@@ -192,19 +217,28 @@ def specs_for(frame: DataFrame, declared: Mapping[str, Column]) -> tuple[ColumnS
 
 def _lengths(frame: DataFrame, specs: Sequence[ColumnSpec]) -> dict[str, int]:
     """Each array column's length in the first row that has one."""
+    found = _first_lengths(frame, specs)
+    if found is None and len(specs) > 1:
+        alone = {spec.name: _first_lengths(frame, [spec]) for spec in specs}
+        found = {name: one[name] for name, one in alone.items() if one is not None}
+    if lacking := [spec.name for spec in specs if spec.name not in (found or {})]:
+        raise PlanError(
+            f"No row says how long the arrays in {', '.join(lacking)} are: there is none without "
+            "a null. Declare them, as in columns={'x': Column(shape=(784,))}."
+        )
+    return found or {}
+
+
+def _first_lengths(frame: DataFrame, specs: Sequence[ColumnSpec]) -> dict[str, int] | None:
+    """The arrays' lengths in the first row in which none of them is null; None without one."""
     from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
 
-    arrays = {f"_{place}": expression(frame, spec) for place, spec in enumerate(specs)}
-    sizes = frame.select(*(F.size(array).alias(name) for name, array in arrays.items()))
-    known = functools.reduce(lambda a, b: a & b, (F.col(name) >= 0 for name in arrays))
+    places = [position_of(frame.schema.jsonValue(), spec.name) for spec in specs]
+    arrays = [carried(at(place), spec) for place, spec in zip(places, specs, strict=True)]
+    sizes = numbered(frame).select(*(F.size(one).alias(f"_{k}") for k, one in enumerate(arrays)))
+    known = functools.reduce(lambda a, b: a & b, (at(place) >= 0 for place in range(len(specs))))
     first = sizes.where(known).head(1)
-    if not first:
-        names = ", ".join(spec.name for spec in specs)
-        raise PlanError(
-            f"No row says how long the arrays in {names} are: there is none without a null. "
-            "Declare them, as in columns={'x': Column(shape=(784,))}."
-        )
-    return dict(zip((spec.name for spec in specs), first[0], strict=True))
+    return dict(zip((spec.name for spec in specs), first[0], strict=True)) if first else None
 
 
 def _check_declared(
@@ -220,33 +254,23 @@ def _check_declared(
 
 def _plain(frame: DataFrame, specs: Sequence[ColumnSpec]) -> DataFrame:
     """With what Arrow cannot carry turned into what it can."""
-    return frame.select(*_expressions(frame, specs))
+    names = frame.columns
+    return numbered(frame).select(*_expressions(names, specs, range(len(names))))
 
 
-def _expressions(frame: DataFrame, specs: Sequence[ColumnSpec]) -> list[Expression]:
-    vectors = {spec.name for spec in specs if spec.is_vector}
+def _expressions(
+    names: Sequence[str], specs: Sequence[ColumnSpec], positions: Iterable[int]
+) -> list[Expression]:
+    """Whole columns of a numbered DataFrame that was called so, as Arrow can carry them."""
+    vectors = {spec.name: spec for spec in specs if spec.is_vector}
     return [
-        (_vector(frame, name) if name in vectors else frame[_quoted(name)]).alias(name)
-        for name in frame.columns
+        (
+            carried(at(place), vectors[names[place]], "float64")
+            if names[place] in vectors
+            else at(place)
+        ).alias(names[place])
+        for place in positions
     ]
-
-
-def expression(frame: DataFrame, spec: ColumnSpec) -> Expression:
-    """The column, or the field of a struct, in a type that Arrow can carry."""
-    if spec.is_vector:
-        return _vector(frame, spec.name, "float32" if spec.dtype == "float32" else "float64")
-    return frame[".".join(map(_quoted, spec.path))]
-
-
-def _vector(frame: DataFrame, name: str, dtype: str = "float64") -> Expression:
-    from pyspark.ml.functions import vector_to_array
-
-    return vector_to_array(frame[_quoted(name)], dtype)
-
-
-def _quoted(name: str) -> str:
-    """A name as Spark SQL reads it, whatever is in it."""
-    return f"`{name.replace('`', '``')}`"
 
 
 def _united(frames: Mapping[str, DataFrame]) -> DataFrame:
@@ -254,12 +278,12 @@ def _united(frames: Mapping[str, DataFrame]) -> DataFrame:
 
     def row(frame: DataFrame, own: str) -> DataFrame:
         columns = [
-            F.struct(*(F.col(_quoted(column)) for column in frame.columns)).alias(name)
+            F.struct(*(at(k).alias(column) for k, column in enumerate(frame.columns))).alias(name)
             if name == own
             else F.lit(None).cast(other.schema).alias(name)
             for name, other in frames.items()
         ]
-        return frame.select(*columns)
+        return numbered(frame).select(*columns)
 
     rows = [row(frame, name) for name, frame in frames.items()]
     return functools.reduce(lambda a, b: a.unionAll(b), rows)

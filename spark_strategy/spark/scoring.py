@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyspark import SparkFiles, TaskContext
 
 from spark_strategy.data.answers import column, spread, values_in, vector
+from spark_strategy.data.arrow_types import wide
 from spark_strategy.data.blocks import Block, encode
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.errors import DataError
@@ -127,16 +128,22 @@ def rebatched(batches: Iterator[Any], rows: int) -> Iterator[pa.RecordBatch]:
             count += part.num_rows
             waiting.append(part)
             if count == rows:
-                yield _joined(waiting)
+                yield joined(waiting)
                 waiting, count = [], 0
     if waiting:
-        yield _joined(waiting)
+        yield joined(waiting)
 
 
-def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+def joined(parts: list[pa.RecordBatch], *, reach: int = 2**31 - 1) -> pa.RecordBatch:
+    """Batches as one, however large it is; above ``reach`` bytes with offsets of 64 bits."""
     if len(parts) == 1:
         return parts[0]
-    return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+    table = pa.Table.from_batches(parts)
+    if table.nbytes > reach:
+        table = table.cast(pa.schema([one.with_type(wide(one.type)) for one in table.schema]))
+    # Texts that offsets of 32 bits do not reach would be left as several batches.
+    (batch,) = table.combine_chunks().to_batches()
+    return batch
 
 
 class _Partition:

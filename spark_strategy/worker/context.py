@@ -78,8 +78,8 @@ class WorkerContext:
             name: the DataFrame's name.
             batch_size: rows of a step over all replicas, the global batch size.
             features: a column's name; a list of names of numeric columns, which become one
-                matrix (of float32, unless they share another dtype); or a dictionary of these
-                for a model with several inputs. By default a dictionary of all columns that
+                matrix (of the smallest dtype in which none loses a digit); or a dictionary of
+                these for a model with several inputs. By default a dictionary of all columns that
                 are neither label nor weight.
             label: likewise; without it an element is the features alone.
             weight: the column with a weight for each row.

@@ -209,6 +209,7 @@ def _call(
     folder: ChildFolder, order: ChildOrder, function: bytes, strategy: Any, mesh: Any
 ) -> object:
     from spark_strategy.worker.current import entered
+    from spark_strategy.worker.own_errors import own_error
 
     feed = _feed(folder, order)
     context = _context(folder, order, strategy=strategy, feed=feed, mesh=mesh)
@@ -216,7 +217,12 @@ def _call(
         # Unpickled in scope: a model among the arguments creates its variables here.
         call, args, kwargs = _unpickled(function)
         folder.mark_started()
-        value = call(*args, **kwargs)
+        try:
+            value = call(*args, **kwargs)
+        except Exception as error:
+            if own := own_error(error):
+                raise own.with_traceback(error.__traceback__) from None
+            raise
     if feed is not None:
         folder.write_waited(feed.waited_s)
     return value

@@ -8,6 +8,7 @@ shuffling and batching are ops that ship with TensorFlow.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ _GRANT: Final = (
     tf.TensorSpec([], tf.int64),
     tf.TensorSpec([2], tf.int64),
 )
+
+_POLL_S: Final = 0.02
 
 # There is no Python control flow to convert, and converting takes a second.
 plain: Final = tf.autograph.experimental.do_not_convert
@@ -70,6 +73,17 @@ class Feed:
     def waited_s(self) -> float:
         """Seconds that readers stood where no row had arrived yet."""
         return self._waits.seconds
+
+    def has_rows(self, name: str) -> bool:
+        """Whether any rank has a row of a DataFrame; waits until one has, or all have arrived."""
+        while True:
+            shards = self._peers(name)
+            if any(shard.rows for shard in shards):
+                return True
+            if shards and all(shard.complete for shard in shards):
+                return False
+            time.sleep(_POLL_S)
+            self._waits.seconds += _POLL_S
 
     def dataset(
         self,
@@ -184,7 +198,7 @@ class Pipeline:
         alone = self._wanted(self.resolved.columns_alone)
         streams = {key: columns[key] for key in blocks.carriers(alone)}
         for names in self.resolved.matrices:
-            streams[_key(names)] = matrix([columns[name] for name in names])
+            streams[_key(names)] = matrix({name: columns[name] for name in names})
         return streams if self.is_ragged else self.element(streams)
 
     def _wanted(self, names: Collection[str]) -> tuple[ColumnSpec, ...]:

@@ -51,6 +51,10 @@ class FeedOfWorkers:
         """Seconds that the chief stood until all rows had arrived."""
         return self._waits.seconds
 
+    def has_rows(self, name: str) -> bool:
+        """Whether any worker has a row of a DataFrame, once all have arrived."""
+        return any(shard.rows for shard in self._shards(name))
+
     def dataset(
         self,
         name: str,

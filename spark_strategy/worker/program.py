@@ -19,6 +19,7 @@ import tensorflow as tf
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.data.inputs import Input
 from spark_strategy.data.layout import sections
+from spark_strategy.data.matrices import common_dtype
 from spark_strategy.errors import PlanError
 from spark_strategy.keras.transport import flavour_of
 from spark_strategy.serving import Output
@@ -199,7 +200,7 @@ class Asked:
         columns = self._columns(block)
         tensors: dict[Any, Any] = dict(columns)
         for names in self.features.matrices:
-            tensors[names] = matrix([tf.convert_to_tensor(columns[name]) for name in names])
+            tensors[names] = matrix({name: tf.convert_to_tensor(columns[name]) for name in names})
         return self.features.element(tensors)
 
     def _columns(self, block: memoryview) -> dict[str, Any]:
@@ -271,6 +272,5 @@ def _output(name: str, tensor: Any) -> Output:
 
 def _matrix_spec(specs: Sequence[tf.TensorSpec]) -> tf.TensorSpec:
     """Of what ``matrix`` makes."""
-    dtypes = {spec.dtype for spec in specs}
     width = sum(1 if spec.shape.rank == 1 else spec.shape[1] for spec in specs)
-    return tf.TensorSpec([None, width], dtypes.pop() if len(dtypes) == 1 else tf.float32)
+    return tf.TensorSpec([None, width], common_dtype(spec.dtype.name for spec in specs))

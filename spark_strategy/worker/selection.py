@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_strategy.data.columns import ColumnSpec
+from spark_strategy.data.matrices import EXACT_INTEGERS, common_dtype, is_exact
 from spark_strategy.errors import PlanError
+from spark_strategy.worker.own_errors import stated
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -85,19 +87,36 @@ class Resolved:
             yield from part.values() if isinstance(part, Mapping) else (part,)
 
 
-def matrix(columns: Sequence[tf.Tensor]) -> tf.Tensor:
+def matrix(columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Columns of shape ``[rows]`` or ``[rows, n]`` side by side, ``[rows, sum of n]``.
 
-    Of float32, unless all share another dtype.
+    Of a dtype in which none loses a digit; an integer that has none fails as a DataError.
+
+    Args:
+        columns: by name, in order.
     """
     import tensorflow as tf
 
-    dtypes = {column.dtype for column in columns}
-    dtype = dtypes.pop() if len(dtypes) == 1 else tf.float32
-    cast = [tf.cast(column, dtype) for column in columns]
+    dtype = common_dtype(column.dtype.name for column in columns.values())
+    cast = [_cast(name, column, dtype) for name, column in columns.items()]
     if all(column.shape.rank == 1 for column in cast):
         return tf.stack(cast, axis=1)
     return tf.concat([c[:, None] if c.shape.rank == 1 else c for c in cast], axis=1)
+
+
+def _cast(name: str, column: tf.Tensor, dtype: str) -> tf.Tensor:
+    import tensorflow as tf
+
+    if is_exact(column.dtype.name, dtype):
+        return tf.cast(column, dtype)
+    is_small = (column <= EXACT_INTEGERS) & (column >= -EXACT_INTEGERS)
+    said = stated(
+        f"Column {name!r} has integers above 2**53, which lose digits beside numbers of other "
+        f"types in a matrix. Declare columns={{{name!r}: Column(dtype='float64')}} if that is "
+        "meant, or give the column an input of its own."
+    )
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(is_small), [said])]):
+        return tf.cast(column, dtype)
 
 
 def _names(selector: Selector | None) -> Iterator[str]:

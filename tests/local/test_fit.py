@@ -12,8 +12,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
 
-from spark_strategy import Launcher, MultiWorker, fit
-from spark_strategy.errors import PlanError
+from spark_strategy import Column, Launcher, MultiWorker, fit
+from spark_strategy.errors import DataError, PlanError
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -153,6 +153,73 @@ def test_a_compiled_model_continues_from_where_it_is(spark: SparkSession) -> Non
     )
     assert int(fitted.model.optimizer.iterations.numpy()) == 1 + 2 * 2
     assert len(fitted.history["val_loss"]) == 2
+
+
+NAMES = ["a.b", "*", "i`d", "", "größe ß", "x", "X", "twice", "twice", "held`.*"]
+
+
+def test_columns_may_be_called_anything(spark: SparkSession) -> None:
+    """Features, label and validation; two of one name beside them, of which none is asked for."""
+    rows = [(*(float(k + place) for place in range(9)), k % 4 == 0) for k in range(64)]
+    table = spark.createDataFrame(rows, [f"c{k}" for k in range(10)]).toDF(*NAMES)
+    fitted = fit(
+        build,
+        table,
+        launcher=LAUNCHER,
+        features=NAMES[:5],
+        label="X",
+        weight="x",
+        batch_size=16,
+        validation="held`.*",
+        columns={name: Column(dtype="float32") for name in NAMES[:5]},
+    )
+    assert fitted.run.rows == 64
+    assert len(fitted.history["val_loss"]) == 1
+    with pytest.raises(PlanError, match="Two columns are called 'twice'"):
+        fit(build, table, launcher=LAUNCHER, features="x", label="twice", batch_size=16)
+
+
+def small(library: str = "keras") -> Any:
+    """One number to one, in either Keras."""
+    import importlib
+
+    k = importlib.import_module(library)
+    model = k.Sequential([k.layers.Input((1,)), k.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_without_rows_to_validate_with_the_model_is_trained(
+    spark: SparkSession, library: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The history says nothing of a validation, and so does the log."""
+    table = spark.range(20).selectExpr("double(id) x", "double(id % 2) y", "id < 0 v")
+    fitted = fit(
+        lambda: small(library),
+        table,
+        launcher=Launcher(MultiWorker(1), logs=None, timeout_s=150),
+        features="x",
+        label="y",
+        batch_size=4,
+        epochs=2,
+        validation="v" if library == "tf_keras" else table.where("x < 0"),
+    )
+    assert set(fitted.history) == {"loss"}
+    assert int(fitted.model.optimizer.iterations.numpy()) == 10
+    assert "no rows to validate with" in caplog.text
+
+
+def test_no_rows_to_train_on_are_a_data_error(spark: SparkSession) -> None:
+    """Before a launch where Spark's plan says so, and otherwise from ranks that agree on it."""
+    table = spark.range(20).selectExpr("double(id) x", "double(id % 2) y", "true v")
+    asked: dict[str, Any] = {"features": "x", "label": "y", "batch_size": 4, "launcher": LAUNCHER}
+    with pytest.raises(DataError, match="no rows to train on") as raised:
+        fit(small, table.limit(0), **asked)
+    assert raised.value.failures == ()
+    with pytest.raises(DataError, match="no rows to train on") as raised:
+        fit(small, table, validation="v", **asked)
+    assert len(raised.value.failures) == 2
 
 
 @pytest.mark.parametrize(

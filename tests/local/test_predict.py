@@ -22,8 +22,10 @@ import tensorflow as tf
 import tf_keras
 from pyspark import SparkFiles
 from pyspark.errors import PythonException
+from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
+from pyspark.sql import types as t
 
 from spark_strategy import Column, KerasModel, predict, register_udf
 from spark_strategy.errors import PlanError
@@ -467,3 +469,47 @@ def test_a_session_that_stops_takes_its_models_along(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "left: []"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_may_be_called_anything(spark: SparkSession) -> None:
+    """Also twice, where nobody asks for them; all of them stay, and the old ones stay valid."""
+    rows = spark.range(6).selectExpr("id", "double(id) `i``d`", "double(-id) `a.b`", "id + 1 twice")
+    joined = rows.withColumns({"x": F.col("id"), "*": F.lit(1)}).toDF(*rows.columns, "twice", "*")
+    inputs = keras.Input((2,))
+    outputs = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("k", "l")}
+    model = keras.Model(inputs, outputs)
+    features = ["i`d", "a.b"]
+    scored = predict(model, joined, features=features, output={"k": "k.1", "l": "l"})
+    assert scored.columns == [*joined.columns, "k.1", "l"]
+    found = scored.where(joined["id"] >= 0).toDF(*"abcdefgh").sort("a").collect()
+    given = np.array([(k, -k) for k in range(6)], np.float32)
+    alone = model.predict(given, verbose=0)
+    np.testing.assert_allclose([row.g for row in found], alone["k"][:, 0], rtol=1e-5)
+    np.testing.assert_allclose([row.h for row in found], alone["l"][:, 0], rtol=1e-5)
+    # Spark takes these two for one name.
+    cased = joined.drop("twice").toDF("x", "X", "a.b", "*")
+    both = predict(model, cased, features=["X", "a.b"], output="p")
+    assert both.columns == ["x", "X", "a.b", "*", "p"]
+    assert both.toDF(*"abcde").count() == 6
+
+
+def test_a_null_vector_is_a_null_like_any_other(spark: SparkSession) -> None:
+    """It is filled, gives a null, or is a DataError that names the column."""
+    kinds = t.StructType([t.StructField("v", VectorUDT()), t.StructField("id", t.LongType())])
+    vectors = [Vectors.dense(1, 2), None, Vectors.sparse(2, {0: 3.0})]
+    table = spark.createDataFrame(list(zip(vectors, range(3), strict=True)), kinds).coalesce(1)
+    model = dense()
+    alone = model.predict(np.array([(1, 2), (0, 0), (3, 0)], np.float32), verbose=0)[:, 0]
+
+    def scored(**options: Any) -> list[Any]:
+        return [
+            row.p for row in predict(model, table, features="v", output="p", **options).collect()
+        ]
+
+    first, second, third = scored(on_error="null")
+    assert second is None
+    np.testing.assert_allclose([first, third], alone[[0, 2]], rtol=1e-5)
+    filled = scored(columns={"v": Column(fill=0)})
+    np.testing.assert_allclose(filled, alone, rtol=1e-5)
+    with pytest.raises(PythonException, match=r"DataError: Column 'v' \(vector\) is null"):
+        scored()

@@ -648,3 +648,24 @@ def test_numbers_need_no_pandas() -> None:
         assert "pandas" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("unit", "wrong"), [("ns", 1_700_000_000_123_456_789), ("ms", 2**60), ("s", -(2**50))]
+)
+def test_a_time_that_microseconds_cannot_hold_is_refused(unit: str, wrong: int) -> None:
+    """Whole microseconds of any unit are taken; nothing is rounded or wraps around."""
+    (spec,) = specs_for({"when": "timestamp"}, {"when": Column(fill=0)})
+    scale = {"ns": 1000, "ms": 1 / 1000, "s": 1 / 1_000_000}[unit]
+    good = [int(scale * micros) for micros in (3_000_000, -7_000_000)]
+    times = pa.array([*good, None], pa.int64()).cast(pa.timestamp(unit, "UTC"))
+    batch = pa.RecordBatch.from_arrays([times], ["when"])
+    (block,) = encode(batch, [spec], block_bytes=1 << 20)
+    decoded = blocks.decode(tf.constant(b"".join(block.buffers)), [spec])
+    assert decoded["when"].numpy().tolist() == [3_000_000, -7_000_000, 0]
+    times = pa.array([*good, wrong], pa.int64()).cast(pa.timestamp(unit, "UTC"))
+    batch = pa.RecordBatch.from_arrays([times], ["when"])
+    with pytest.raises(DataError, match=f"'when'.*{wrong} {unit} since 1970.*in row 2") as raised:
+        list(encode(batch, [spec], block_bytes=1 << 20))
+    assert "Write it in microseconds." in str(raised.value)
+    assert raised.value.rows == (2,)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spark_strategy.data.columns import Column, ColumnSpec, specs_of, with_lengths
+from spark_strategy.data.matrices import common_dtype, is_exact
+from spark_strategy.data.schema import position_of
 from spark_strategy.errors import PlanError
 
 VECTOR = {
@@ -264,3 +267,49 @@ def test_no_columns_are_refused() -> None:
     """There would be nothing to count rows by."""
     with pytest.raises(PlanError, match="no columns"):
         specs_of(schema(), {})
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "common"),
+    [
+        (["float32"], "float32"),
+        (["bool", "bool"], "bool"),
+        (["bool", "int8"], "int8"),
+        (["int32", "int64"], "int64"),
+        (["uint8", "int8"], "int16"),
+        (["int8", "float16"], "float16"),
+        (["int16", "float16"], "float32"),
+        (["int32", "float32"], "float64"),
+        (["int64", "float32"], "float64"),
+        (["float32", "float64"], "float64"),
+    ],
+)
+def test_columns_side_by_side_lose_no_digits(dtypes: list[str], common: str) -> None:
+    """The smallest dtype that holds all values of each; of int64 and floats the largest float."""
+    assert common_dtype(dtypes) == common
+    assert common_dtype(reversed(dtypes)) == common
+    extremes = {"int8": -(2**7), "uint8": 2**8 - 1, "int16": 2**15 - 1, "int32": 2**31 - 1}
+    for dtype in dtypes:
+        if dtype in extremes:
+            assert is_exact(dtype, common)
+            assert np.array([extremes[dtype]], dtype).astype(common) == extremes[dtype]
+    assert is_exact("int64", common) == (common == "int64")
+
+
+def test_a_column_is_found_by_its_exact_name() -> None:
+    """A name of its own comes before a struct's field; any characters; case counts."""
+    inner = schema(b="float", **{"c.d": "long"})
+    fields = [
+        *schema(a=inner, **{"a.b": "int", "*": "int", "i`d": "int", "": "int", "id": "int"})[
+            "fields"
+        ],
+        *schema(ID="int", id="int", **{"p.q": inner})["fields"],
+    ]
+    table = {"type": "struct", "fields": fields}
+    names = ["a", "a.b", "*", "i`d", "", "ID", "a.c.d", "p.q.b"]
+    assert [position_of(table, name) for name in names] == [0, 1, 2, 3, 4, 6, 0, 8]
+    with pytest.raises(PlanError, match="Two columns are called 'id'"):
+        position_of(table, "id")
+    for unknown in ("Id", "a.x", "id.b", "p"):
+        with pytest.raises(PlanError, match=f"no column '{unknown}'; the columns are a, a.b, "):
+            position_of(table, unknown)

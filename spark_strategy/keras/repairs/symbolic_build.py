@@ -42,8 +42,10 @@ def _mend() -> None:
         if self._distribute_strategy is None or iterator is None:
             return build(self, iterator=iterator, data_batch=data_batch)
         _, _, batches = next(iter(iterator))
+        if (first := next(batches, None)) is None:
+            return None  # no rank has a row: there is nothing to build from, and nothing to do
         local = self.distribute_strategy.experimental_local_results
-        batch = tf.nest.map_structure(lambda value: _row_like(local(value)[0]), next(batches))
+        batch = tf.nest.map_structure(lambda value: _row_like(local(value)[0]), first)
         return build(self, data_batch=batch)
 
     _trainer()._maybe_symbolic_build = maybe_symbolic_build
