@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import settings
-from pyspark import SparkFiles
+from pyspark import SparkContext, SparkFiles
 from pyspark.sql import SparkSession
 
 from spark_strategy.console.preflight import java_problem
@@ -28,19 +28,41 @@ def pytest_configure() -> None:
         pytest.exit(problem, returncode=2)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--connect`` runs the tests with a Spark Connect session in the place of a classic one."""
+    parser.addoption("--connect", action="store_true", help="use a Spark Connect session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what Spark Connect does not have."""
+    if config.getoption("--connect"):
+        for item in items:
+            if item.get_closest_marker("classic"):
+                item.add_marker(pytest.mark.skip(reason="Spark Connect has no RDDs and no JVM"))
+
+
 @pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
-    """A session on local[2], as a user would have it."""
+def spark(request: pytest.FixtureRequest) -> Iterator[SparkSession]:
+    """A session on local[2], as a user would have it; with ``--connect`` a client of one."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    session = (
+    session = _connected() if request.config.getoption("--connect") else _classic()
+    SparkContext.getOrCreate().setLogLevel("OFF")  # that of the server is in this process as well
+    yield session
+    session.stop()
+
+
+def _connected() -> SparkSession:
+    os.environ["SPARK_TESTING"] = "1"  # the server takes a free port
+    return SparkSession.builder.remote("local[2]").getOrCreate()
+
+
+def _classic() -> SparkSession:
+    return (
         SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()
     )
-    session.sparkContext.setLogLevel("OFF")
-    yield session
-    session.stop()
 
 
 @pytest.fixture
@@ -59,11 +81,11 @@ def run_processes(root: str) -> list[str]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
-        if f"{root}/spark_strategy-" in line:
+        if f"{root}/" in line and "/spark_strategy-" in line:
             found.append(f"{process.pid} {line}")
     return found
 
 
 def run_folders(root: str) -> list[str]:
     """Children's folders of this session's runs."""
-    return [str(path) for path in Path(root).glob("spark_strategy-*")]
+    return [str(path) for path in Path(root).glob("**/spark_strategy-*")]

@@ -155,8 +155,12 @@ def fit(
         options=options,
     )
     run = _run(df, launcher, replace(rows, in_order=not window), job)
+    return _result(run, validates=validation is not None)
+
+
+def _result(run: RunResult[Any], *, validates: bool) -> FitResult:
     trained, history = run.value
-    if validation is not None and not any(name.startswith("val_") for name in history):
+    if validates and not any(name.startswith("val_") for name in history):
         _log.warning("There were no rows to validate with; the history has no val_ metrics")
     return FitResult(trained, history, run)
 

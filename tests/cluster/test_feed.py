@@ -16,7 +16,10 @@ pytestmark = [
 def test_rows_are_seen_once_and_fit_trains(
     request: pytest.FixtureRequest, kind: str, ranks: int
 ) -> None:
-    """After a shuffle, by any executor; several DataFrames at once; a bad row is named."""
+    """After a shuffle, by any executor; several DataFrames at once; a bad row is named.
+
+    One rank alone gets them in their order.
+    """
     target: Target = request.getfixturevalue(kind)
     session = "connect" if kind == "connect" else "classic"
     answer = target.site.program("fed", session, target.url, ranks).answer(250)
@@ -31,3 +34,5 @@ def test_rows_are_seen_once_and_fit_trains(
     assert answer["slope"] == pytest.approx(3.0, abs=0.05)
     assert answer["steps"] == 25
     assert "Column 'id'" in answer["refused"]
+    in_order = [id_ for batch in answer["in order"] for id_ in batch]
+    assert in_order == list(range(999, -1, -1))

@@ -40,6 +40,7 @@ def epochs(count: int, **options: Any) -> list[list[list[int]]]:
     return [[batch.numpy().tolist() for batch in batches] for _ in range(count)]
 
 
+@pytest.mark.classic
 def test_uneven_shards_take_the_same_steps_and_every_row_once(spark: SparkSession) -> None:
     """100 against 13 rows: ceil(113 / 16) steps an epoch on both, in every epoch."""
     result = LAUNCHER.on(placed(spark, 100, 13)).run(epochs, 2, batch_size=16)
@@ -54,6 +55,7 @@ def test_uneven_shards_take_the_same_steps_and_every_row_once(spark: SparkSessio
     assert result.rows == 113
 
 
+@pytest.mark.classic
 def test_a_rank_without_rows_takes_part(spark: SparkSession) -> None:
     """Its batches are empty; and so are all of an empty DataFrame's, which has no step."""
     result = LAUNCHER.on(placed(spark, 0, 20)).run(epochs, 1, batch_size=8)
@@ -61,6 +63,7 @@ def test_a_rank_without_rows_takes_part(spark: SparkSession) -> None:
     assert [len(batch) for batch in result.values[1][0]] == [8, 8, 4]
 
 
+@pytest.mark.classic
 def test_a_shuffle_permutes_anew_each_epoch_and_repeats_with_its_seed(spark: SparkSession) -> None:
     """Within the window and over the blocks."""
     fed = LAUNCHER.on(placed(spark, 50, 50))
@@ -110,6 +113,7 @@ def _plain(element: Any) -> Any:
     return element.numpy().tolist()
 
 
+@pytest.mark.classic
 def test_other_tables_than_dataframes(spark: SparkSession) -> None:
     """And features as a matrix, as named inputs, or as all columns."""
     columns = {"a": [1.5, 2.5], "b": [1, 2], "v": [[3.0, 4.0], [5.0, 6.0]], "s": ["x", "y"]}

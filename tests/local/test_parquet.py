@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from spark_strategy import Column, Launcher, MultiWorker, get_context
-from spark_strategy.errors import PlanError
+from spark_strategy.errors import DataError, PlanError
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -162,3 +162,17 @@ def test_what_makes_no_sense_is_named(spark: SparkSession, tmp_path: Path) -> No
     assert "no column 'zz'" in declared
     assert "batch_size is the global batch size" in size
     assert "a.parquet is no Parquet file" in content
+
+
+def test_a_row_that_is_no_tensor_is_a_data_error(spark: SparkSession, tmp_path: Path) -> None:
+    """Also after TensorFlow has carried it; a time in nanoseconds is not rounded."""
+    times = pa.array([1_700_000_000_000_000_000, 1_700_000_000_000_000_001], pa.timestamp("ns"))
+    pq.write_table(pa.table({"t.1": times, "id": [1, 2]}), tmp_path / "a.parquet")
+
+    def train(folder: str) -> list[int]:
+        rows = get_context().parquet(folder, batch_size=2, features="t.1", label="id")
+        return [int(x) for x, _ in rows.unbatch()]
+
+    with pytest.raises(DataError, match=r"Column 't\.1' .*since 1970.*microseconds") as raised:
+        Launcher(MultiWorker(1), spark=spark, logs=None).run(train, str(tmp_path))
+    assert "in train" in str(raised.value)

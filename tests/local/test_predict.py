@@ -479,7 +479,7 @@ def test_columns_may_be_called_anything(spark: SparkSession) -> None:
     outputs = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("k", "l")}
     model = keras.Model(inputs, outputs)
     features = ["i`d", "a.b"]
-    scored = predict(model, joined, features=features, output={"k": "k.1", "l": "l"})
+    scored = predict(model, joined, features=features, output={"k": "k.1", "l": "l"}, idle_s=IDLE_S)
     assert scored.columns == [*joined.columns, "k.1", "l"]
     found = scored.where(joined["id"] >= 0).toDF(*"abcdefgh").sort("a").collect()
     given = np.array([(k, -k) for k in range(6)], np.float32)
@@ -488,7 +488,7 @@ def test_columns_may_be_called_anything(spark: SparkSession) -> None:
     np.testing.assert_allclose([row.h for row in found], alone["l"][:, 0], rtol=1e-5)
     # Spark takes these two for one name.
     cased = joined.drop("twice").toDF("x", "X", "a.b", "*")
-    both = predict(model, cased, features=["X", "a.b"], output="p")
+    both = predict(model, cased, features=["X", "a.b"], output="p", idle_s=IDLE_S)
     assert both.columns == ["x", "X", "a.b", "*", "p"]
     assert both.toDF(*"abcde").count() == 6
 
