@@ -9,10 +9,15 @@ Two locks say what is going on, and the kernel drops them with their holder, how
 - ``KEY.lock``, beside the folder, is held while a server is started, or decides to end;
 - ``alive``, in it, is held by the server from before its first instruction until its end.
 
-A client passes two pieces of anonymous memory along with its first byte. A request is the number
-of the piece that holds a block of rows (``data/layout.py``) and the block's size; two may be under
-way, so that rows are prepared while the model computes. A reply is a status and bytes: each
-output's values back to back, or the text of an error. Nothing is unpickled from the socket.
+A client says first how long it waits for a block, and passes two pieces of anonymous memory along.
+A request is the number of the piece that holds a block of rows (``data/layout.py``) and the block's
+size; two may be under way, so that rows are prepared while the model computes. A reply is a status
+and bytes: each output's values back to back, or the text of an error, or why the server ends.
+Nothing is unpickled from the socket.
+
+Two files in the folder say more. ``lease``, written by clients, names a file that Spark removes
+when the driver has dropped the model. ``state``, written by the server, tells the other servers of
+the executor since when it has had no client: together they keep a bound (``worker/room.py``).
 """
 
 from __future__ import annotations
@@ -24,21 +29,24 @@ import pickle
 import shutil
 import socket
 import struct
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from spark_strategy.file_lock import locked_file
+
 SLOTS: Final = 2
+HELLO: Final = struct.Struct("<d")
 REQUEST: Final = struct.Struct("<Bq")
 REPLY: Final = struct.Struct("<Bq")
 VALUES: Final = 0
 ERROR: Final = 1
+ENDS: Final = 2
 
 _SOCKET: Final = "socket"
 _CREDENTIALS: Final = struct.Struct("3i")
-_RETRY_S: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +73,19 @@ class ServerOrder:
         outputs: what a reply consists of, in order.
         threads: of the model's computations.
         idle_s: seconds without a client after which it ends.
+        start_timeout_s: seconds until it must be ready, or ends.
+        max_models: servers of the executor (or of its GPU) above which it ends, if of those without
+            a client it has been without one for longest.
+        max_bytes: the same for the memory of all these servers; 0 for half of what there is.
     """
 
     program: bytes
     outputs: tuple[Output, ...]
     threads: int
     idle_s: float
+    start_timeout_s: float
+    max_models: int
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +99,6 @@ class ServerFolder:
     path: Path
 
     @property
-    def alive_path(self) -> Path:
-        """Locked by the server while it lives."""
-        return self.path / "alive"
-
-    @property
     def log_path(self) -> Path:
         """What the server prints."""
         return self.path / "log"
@@ -98,6 +108,11 @@ class ServerFolder:
         """The pickled model; removed once it is loaded."""
         return self.path / "model"
 
+    @property
+    def _alive_path(self) -> Path:
+        """Locked by the server while it lives."""
+        return self.path / "alive"
+
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
         """Alone among all that may start, end or remove the server.
@@ -106,7 +121,7 @@ class ServerFolder:
             TimeoutError: others held the lock until ``deadline`` (monotonic seconds).
         """
         path = self.path.with_name(f"{self.path.name}.lock")
-        file = _lock(path, deadline)
+        file = locked_file(path, deadline)
         try:
             yield
             if not self.path.exists():
@@ -121,7 +136,7 @@ class ServerFolder:
             The descriptor of the lock that the server inherits; -1 if a server lives.
         """
         self.path.mkdir(mode=0o700, exist_ok=True)
-        alive = os.open(self.alive_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        alive = os.open(self._alive_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -131,7 +146,7 @@ class ServerFolder:
             for place in self.path.iterdir():
                 if place.is_dir():
                     shutil.rmtree(place)
-                elif place != self.alive_path:
+                elif place != self._alive_path:
                     place.unlink()
             (self.path / "order").write_bytes(pickle.dumps(order))
         except BaseException:
@@ -147,7 +162,7 @@ class ServerFolder:
     def is_alive(self) -> bool:
         """Whether a server lives, ready or not."""
         try:
-            file = os.open(self.alive_path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self._alive_path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -164,16 +179,28 @@ class ServerFolder:
 
     def fail(self, text: str) -> None:
         """Leave word why there is no server."""
-        partial = self.path / "failed.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(self.path / "failed")
+        self._write("failed", text)
 
     def failure(self) -> str:
         """What :meth:`fail` was given; empty if nothing."""
-        try:
-            return (self.path / "failed").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return ""
+        return self._read("failed")
+
+    def lease(self, path: str) -> None:
+        """The model is wanted as long as there is this file; empty for as long as it is used."""
+        self._write("lease", path)
+
+    def is_wanted(self) -> bool:
+        """Whether the file that the last client named is there, if it named one."""
+        path = self._read("lease")
+        return not path or Path(path).exists()
+
+    def tell_state(self, text: str) -> None:
+        """Leave word for the other servers of this executor."""
+        self._write("state", text)
+
+    def read_state(self) -> str:
+        """The last such word; empty for none."""
+        return self._read("state")
 
     def remove(self) -> None:
         """Take the folder away."""
@@ -217,6 +244,18 @@ class ServerFolder:
         finally:
             os.close(folder)
 
+    def _write(self, name: str, text: str) -> None:
+        # Several clients may write at once, each whole.
+        partial = self.path / f"{name}.{os.getpid()}.{threading.get_native_id()}"
+        partial.write_text(text, encoding="utf-8")
+        partial.rename(self.path / name)
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except OSError:  # not written yet, or the folder is gone
+            return ""
+
     def _descriptor(self) -> int:
         return os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -258,21 +297,3 @@ def started_at(pid: int) -> str:
     # proc(5): after the name in parentheses come the state and, 19 fields later, the start.
     fields: list[Any] = stat.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else str(fields[19])
-
-
-def _lock(path: Path, deadline: float) -> int:
-    """A descriptor of the locked file that has this path, also if it was removed meanwhile."""
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
-                return file
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(file)
-                raise TimeoutError(f"others hold {path}") from None
-        except OSError:  # removed between the two looks at it
-            pass
-        os.close(file)
-        time.sleep(_RETRY_S)

@@ -49,6 +49,13 @@ class Ask:
             found = getattr(self.limits, name)
             if not isinstance(found, int | float) or not found > 0:
                 raise PlanError(f"{name} is a number of seconds above 0, found {found!r}.")
+        if not is_count(self.limits.max_models) or not self.limits.max_models:
+            raise PlanError(
+                f"max_models is a whole number of at least 1, found {self.limits.max_models!r}."
+            )
+        largest = self.limits.max_bytes
+        if largest is not None and (not is_count(largest) or not largest):
+            raise PlanError(f"max_bytes is a number of bytes above 0, or None; found {largest!r}.")
 
 
 @dataclass(frozen=True, slots=True)

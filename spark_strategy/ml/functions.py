@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -59,6 +60,7 @@ def function(
     outputs = replied if head is None else head.outputs
     scoring = Scoring(
         key=source.key,
+        name=_called(owner),
         model=shipped(spark, source, owner),
         fitting=fitting,
         replied=replied,
@@ -98,6 +100,8 @@ def register_udf(
     idle_s: float = 300.0,
     start_timeout_s: float = 300.0,
     timeout_s: float = 600.0,
+    max_models: int = 4,
+    max_bytes: int | None = None,
 ) -> Any:
     """Make a model a SQL function: ``SELECT score(a, b) FROM t``.
 
@@ -122,7 +126,7 @@ def register_udf(
         batch_size=batch_size,
         on_error=on_error,
         columns={},
-        limits=Limits(idle_s, start_timeout_s, timeout_s),
+        limits=Limits(idle_s, start_timeout_s, timeout_s, max_models, max_bytes),
     )
     inputs = program.inputs
     if not inputs or any(None in one.shape for one in inputs):
@@ -179,6 +183,14 @@ class Arguments:
                 f"inputs {inputs}: give one argument for each, in this order."
             )
         return {one.name: name for one, name in zip(self.inputs, names, strict=True)}
+
+
+def _called(model: object) -> str:
+    """What messages call a model: its name, its path, or the function that builds it."""
+    if isinstance(model, str | Path):
+        return f"The model {str(model)!r}"
+    name = getattr(model, "name", None) or getattr(model, "__qualname__", None)
+    return f"The model {name!r}" if name else "The model"
 
 
 def _element_spec(inputs: Sequence[Input]) -> Any:

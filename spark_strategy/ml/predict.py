@@ -43,6 +43,8 @@ def predict(
     idle_s: float = 300.0,
     start_timeout_s: float = 300.0,
     timeout_s: float = 600.0,
+    max_models: int = 4,
+    max_bytes: int | None = None,
 ) -> DataFrame:
     """Append a model's outputs to a DataFrame, batch or streaming, on classic Spark or Connect.
 
@@ -68,6 +70,10 @@ def predict(
         idle_s: seconds that the model stays in memory after its last use.
         start_timeout_s: seconds that loading it may take.
         timeout_s: seconds that a batch may take.
+        max_models: models that an executor (or each of its GPUs) may hold; above that, the one
+            that has been unused for longest gives way.
+        max_bytes: memory that all of an executor's models may take before that happens; by default
+            half of what the container or the machine has.
 
     Raises:
         PlanError: an argument makes no sense.
@@ -81,7 +87,7 @@ def predict(
         batch_size=batch_size,
         on_error=on_error,
         columns=columns or {},
-        limits=Limits(idle_s, start_timeout_s, timeout_s),
+        limits=Limits(idle_s, start_timeout_s, timeout_s, max_models, max_bytes),
     )
     return scored(source, program, df, ask, names=output, vectors=vectors, owner=model)
 

@@ -17,7 +17,7 @@ from spark_strategy.spark.capacity import is_connect
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from spark_strategy.spark.scoring import Shipped
+    from spark_strategy.spark.servers import Shipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,20 @@ from types import TracebackType
 from typing import Final
 
 from spark_strategy.errors import WorkerError
-from spark_strategy.serving import ERROR, REPLY, REQUEST, SLOTS, ServerFolder, receive
+from spark_strategy.serving import (
+    ENDS,
+    ERROR,
+    HELLO,
+    REPLY,
+    REQUEST,
+    SLOTS,
+    ServerFolder,
+    receive,
+)
 
 _HELLO_S: Final = 30.0
+# What a socket's timeout can hold; whoever waits for longer waits for ever.
+_LONGEST_S: Final = 1e8
 _PAGE: Final = mmap.PAGESIZE
 
 
@@ -23,24 +34,29 @@ class Channel:
     Args:
         sock: connected to the server; owned from now on.
         folder: the server's, for what to say when it ends.
+        model: what to call the model.
         timeout_s: seconds that the model may take for a block.
 
     Raises:
         OSError: the server is ending.
     """
 
-    def __init__(self, sock: socket.socket, folder: ServerFolder, *, timeout_s: float) -> None:
+    def __init__(
+        self, sock: socket.socket, folder: ServerFolder, *, model: str, timeout_s: float
+    ) -> None:
         self._socket = sock
         self._folder = folder
+        self._model = model
         self._timeout_s = timeout_s
         self._slots = [_Slot() for _ in range(SLOTS)]
         self._free = deque(range(SLOTS))
         self._busy: deque[int] = deque()
         try:
             sock.settimeout(_HELLO_S)
-            socket.send_fds(sock, [b"?"], [slot.file for slot in self._slots])
+            hello = HELLO.pack(timeout_s)
+            socket.send_fds(sock, [hello], [slot.file for slot in self._slots])
             receive(sock, 1)
-            sock.settimeout(timeout_s)
+            sock.settimeout(timeout_s if timeout_s < _LONGEST_S else None)
         except OSError:
             self.close()
             raise
@@ -89,6 +105,8 @@ class Channel:
         self._free.append(self._busy.popleft())
         if status == ERROR:
             raise WorkerError(f"The model failed on a batch:\n{answer.decode()}")
+        if status == ENDS:
+            raise WorkerError(f"{self._model} on {socket.gethostname()}: {answer.decode()}")
         return memoryview(answer).toreadonly()
 
     def close(self) -> None:
@@ -100,8 +118,10 @@ class Channel:
     def _lost(self, error: OSError) -> WorkerError:
         if isinstance(error, TimeoutError):
             return WorkerError(
-                f"The model took more than timeout_s={self._timeout_s:g} seconds for a batch. "
-                "Choose a smaller batch_size, or allow it more time."
+                f"{self._model} on {socket.gethostname()} took more than timeout_s="
+                f"{self._timeout_s:g} seconds for a batch. Choose a smaller batch_size, or allow "
+                "it more time. If the batch does not come back, the process that holds the model "
+                "ends, and Spark's next attempt starts another one."
             )
         said = tail(self._folder)
         return WorkerError(

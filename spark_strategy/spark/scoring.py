@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from spark_strategy.errors import DataError
 from spark_strategy.serving import Output, ServerFolder, ServerOrder
 from spark_strategy.spark import gpus
 from spark_strategy.spark.channel import Channel
-from spark_strategy.spark.servers import opened
+from spark_strategy.spark.servers import Shipped, opened
 
 _log = logging.getLogger(__name__)
 
@@ -34,31 +34,23 @@ OnError = Literal["raise", "null"]
 Fitting = Callable[[Sequence[pa.DataType]], tuple[tuple[ColumnSpec, ...], bytes]]
 
 
-class Shipped(Protocol):
-    """A model on its way, for the tasks."""
-
-    def __call__(self) -> bytes:
-        """The pickled model; reading it costs only who calls it."""
-        ...
-
-    def path(self) -> str:
-        """A file of the executor that goes when the driver drops the model; empty for none."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long things may take.
+    """How long things may take, and how much memory.
 
     Attributes:
         idle_s: seconds that a server waits for its next client.
         start_timeout_s: seconds until a server must be ready.
         timeout_s: seconds that the model may take for a batch.
+        max_models: models that an executor (or each of its GPUs) holds before an idle one ends.
+        max_bytes: the same for the memory that they take on an executor; None for half of it.
     """
 
     idle_s: float = 300.0
     start_timeout_s: float = 300.0
     timeout_s: float = 600.0
+    max_models: int = 4
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +59,7 @@ class Scoring:
 
     Attributes:
         key: of the model's content.
+        name: what to call the model in messages.
         model: gives the pickled model.
         fitting: says what the columns become.
         replied: what the model gives.
@@ -80,6 +73,7 @@ class Scoring:
     """
 
     key: str
+    name: str
     model: Shipped = field(repr=False)
     fitting: Fitting
     replied: tuple[Output, ...]
@@ -222,7 +216,16 @@ def _channel(scoring: Scoring, program: bytes) -> Channel:
         name: one.addresses for name, one in (context.resources() if context else {}).items()
     }
     settings = gpus.environment(gpus.assigned(resources, None))
-    order = ServerOrder(program, scoring.replied, threads, scoring.limits.idle_s)
+    limits = scoring.limits
+    order = ServerOrder(
+        program,
+        scoring.replied,
+        threads,
+        idle_s=limits.idle_s,
+        start_timeout_s=limits.start_timeout_s,
+        max_models=limits.max_models,
+        max_bytes=limits.max_bytes or 0,
+    )
     about = repr(
         (scoring.key, hashlib.sha256(program).hexdigest(), threads, sorted(settings.items()))
     )
@@ -232,7 +235,7 @@ def _channel(scoring: Scoring, program: bytes) -> Channel:
         ServerFolder(root / name),
         order,
         scoring.model,
+        name=scoring.name,
         settings=settings,
-        start_timeout_s=scoring.limits.start_timeout_s,
-        timeout_s=scoring.limits.timeout_s,
+        timeout_s=limits.timeout_s,
     )

@@ -7,26 +7,38 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from spark_strategy.errors import WorkerError
 from spark_strategy.serving import ServerFolder, ServerOrder, started_at
 from spark_strategy.spark.channel import Channel, tail
-from spark_strategy.spark.child import environment
+from spark_strategy.spark.child import environment, signals_wait
 
 _POLL_S: Final = 0.02
 _FORK_S: Final = 60.0
 
 
+class Shipped(Protocol):
+    """A model on its way, for the tasks."""
+
+    def __call__(self) -> bytes:
+        """The pickled model; reading it costs only who calls it."""
+        ...
+
+    def path(self) -> str:
+        """A file of the executor that goes when the driver drops the model; empty for none."""
+        ...
+
+
 def opened(
     folder: ServerFolder,
     order: ServerOrder,
-    model: Callable[[], bytes],
+    model: Shipped,
     *,
+    name: str,
     settings: dict[str, str],
-    start_timeout_s: float,
     timeout_s: float,
 ) -> Channel:
     """A line to the server in ``folder``, which is started if there is none.
@@ -35,20 +47,21 @@ def opened(
         folder: one for each model, executor and GPU.
         order: for a server that is to be started.
         model: gives the pickled model; called only to start a server.
+        name: what to call the model.
         settings: environment variables of a server that is to be started.
-        start_timeout_s: seconds until it must be ready.
         timeout_s: seconds that the model may take for a block.
 
     Raises:
         WorkerError: the model cannot be loaded, or is not in time.
     """
+    start_timeout_s = order.start_timeout_s
     deadline = time.monotonic() + start_timeout_s
     while True:
         with folder.locked(deadline):
             _started(folder, order, model, settings)
         while time.monotonic() < deadline:
             try:
-                return Channel(folder.connect(), folder, timeout_s=timeout_s)
+                return _connected(folder, model, name=name, timeout_s=timeout_s)
             except PermissionError as error:
                 raise WorkerError(f"{folder.path} is not this user's: {error}") from error
             except OSError:  # not ready yet, or about to end
@@ -57,16 +70,24 @@ def opened(
             time.sleep(_POLL_S)
         else:
             raise WorkerError(
-                f"The model was not ready after start_timeout_s={start_timeout_s:g} seconds on "
+                f"{name} was not ready after start_timeout_s={start_timeout_s:g} seconds on "
                 f"{socket.gethostname()}.{tail(folder)}"
             )
         _raise_failure(folder, deadline)
 
 
+def _connected(folder: ServerFolder, model: Shipped, *, name: str, timeout_s: float) -> Channel:
+    """A line to a server that is ready, which from now on heeds this client's copy of the model."""
+    channel = Channel(folder.connect(), folder, model=name, timeout_s=timeout_s)
+    with suppress(OSError):  # it is ending, which the first batch shows
+        folder.lease(model.path())
+    return channel
+
+
 def _started(
     folder: ServerFolder,
     order: ServerOrder,
-    model: Callable[[], bytes],
+    model: Shipped,
     settings: dict[str, str],
 ) -> None:
     """With the lock held: a server lives, whether ready or not."""
@@ -76,7 +97,8 @@ def _started(
     parent = os.getppid()
     try:
         folder.model_path.write_bytes(model())
-        with folder.log_path.open("wb") as log:
+        # The server inherits that signals are blocked, and so hears them from its beginning.
+        with folder.log_path.open("wb") as log, signals_wait():
             starter = subprocess.Popen(
                 [
                     *(sys.executable, "-P", "-m", "spark_strategy.worker.serve"),

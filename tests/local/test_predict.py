@@ -413,6 +413,8 @@ def test_sql_calls_a_model(
         ({"batch_size": 0}, "batch_size is a whole number of at least 1, found 0"),
         ({"on_error": "skip"}, '"raise" or "null", found \'skip\''),
         ({"idle_s": 0}, "idle_s is a number of seconds above 0, found 0"),
+        ({"max_models": 0}, "max_models is a whole number of at least 1, found 0"),
+        ({"max_bytes": 0.5}, "max_bytes is a number of bytes above 0, or None; found 0.5"),
         ({"output": "a"}, "has a column 'a' already"),
         ({"output": {"nope": "x"}}, "output names 'nope', and the model's outputs are"),
         ({"vectors": ["a"]}, "vectors names 'a'"),
