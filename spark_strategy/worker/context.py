@@ -225,8 +225,9 @@ class WorkerContext:
             ``[rows, ...]``.
 
         Raises:
-            PlanError: nothing matches, a file is no Parquet, a column is not there or cannot
-                become a tensor, or a number makes no sense.
+            PlanError: nothing matches, a file is no Parquet, the folder is a table of Delta Lake,
+                Iceberg or Hudi, a column is not there or cannot become a tensor, or a number makes
+                no sense.
         """
         from spark_strategy.worker.in_step import Batching
         from spark_strategy.worker.pull import Pull

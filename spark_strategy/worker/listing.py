@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.data.paths import FileRoot
 from spark_strategy.data.shares import File
@@ -15,6 +15,13 @@ from spark_strategy.keras.place import Place
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+# Formats with a log of their own: what Spark calls them, and what shows that a folder is one.
+_TABLES: Final = {
+    "Delta Lake": ("delta", "_delta_log"),
+    "Iceberg": ("iceberg", "metadata/*.metadata.json"),
+    "Hudi": ("hudi", ".hoodie"),
+}
 
 
 def found(pattern: str | list[str], root: FileRoot) -> list[File]:
@@ -34,6 +41,45 @@ def found(pattern: str | list[str], root: FileRoot) -> list[File]:
             f"filesystem, {root.default}."
         )
     return sorted(files)
+
+
+def rows_of_tables(pattern: str | list[str], root: FileRoot) -> list[File]:
+    """The same as :func:`found`, for files that are read as the rows of a table.
+
+    Raises:
+        PlanError: nothing matches, or files were found in a table of Delta Lake, Iceberg or Hudi.
+            Those that the pattern names one by one are taken: its log may have named them.
+    """
+    files = found(pattern, root)
+    named = {root.resolved(one) for one in ([pattern] if isinstance(pattern, str) else pattern)}
+    folders = {one for file in files if file.path not in named for one in _around(file.path)}
+    for folder in sorted(folders):
+        if kind := _table(folder):
+            raise PlanError(
+                f"{folder} is a {kind} table. Its Parquet files hold rows that have been deleted "
+                "or replaced, and only the table's own log says which. Feed the rows from Spark, "
+                f"as in train.on(spark.read.format({_TABLES[kind][0]!r}).load(...))(...), or write "
+                "them as plain Parquet first."
+            )
+    return files
+
+
+def _around(path: str) -> Iterator[str]:
+    """The folders around a file, from the inside."""
+    folder = posixpath.dirname(path)
+    while folder.strip("/") and not folder.endswith(":"):
+        yield folder
+        folder = posixpath.dirname(folder)
+
+
+def _table(folder: str) -> str:
+    """The format of the table whose folder this is; empty for none."""
+    import tensorflow as tf
+
+    for kind, (_, mark) in _TABLES.items():
+        if tf.io.gfile.glob(posixpath.join(folder, mark)):
+            return kind
+    return ""
 
 
 def told(value: Any, strategy: tf.distribute.Strategy, place: Place) -> Any:

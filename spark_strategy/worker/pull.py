@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.data.shares import File, FilePart, records_of, shares
 from spark_strategy.errors import PlanError
 from spark_strategy.keras import collective
@@ -89,7 +90,8 @@ class Pull:
                 "Feed the rows from Spark, as in train.on(spark.read.parquet(...)), or write them "
                 "as TFRecords."
             )
-        table = Parquet([file.path for file in self._found(pattern)])
+        files = self._found(pattern, listing.rows_of_tables)
+        table = Parquet([file.path for file in files])
         told = self._agreed(lambda: [(g.path, g.number, g.rows) for g in table.row_groups()])
         groups = {f"{place:012d}": RowGroup(*group) for place, group in enumerate(told)}
         wanted = () if selection.features is None else tuple(selection.named())
@@ -127,9 +129,13 @@ class Pull:
             else len(strategy.extended.worker_devices),
         )
 
-    def _found(self, pattern: str | list[str]) -> list[File]:
+    def _found(
+        self,
+        pattern: str | list[str],
+        look: Callable[[str | list[str], FileRoot], list[File]] = listing.found,
+    ) -> list[File]:
         root = self._context.file_root
-        told = self._agreed(lambda: [(f.path, f.size) for f in listing.found(pattern, root)])
+        told = self._agreed(lambda: [(f.path, f.size) for f in look(pattern, root)])
         return [File(*file) for file in told]
 
     def _agreed(self, look: Callable[[], Any]) -> Any:

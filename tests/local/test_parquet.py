@@ -14,7 +14,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from spark_strategy import Column, Launcher, MultiWorker, get_context
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import DataError, PlanError
+from spark_strategy.errors import PlanError, SparkStrategyError
+from spark_strategy.worker import listing
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -176,3 +179,41 @@ def test_a_row_that_is_no_tensor_is_a_data_error(spark: SparkSession, tmp_path: 
     with pytest.raises(DataError, match=r"Column 't\.1' .*since 1970.*microseconds") as raised:
         Launcher(MultiWorker(1), spark=spark, logs=None).run(train, str(tmp_path))
     assert "in train" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind", "file"),
+    [
+        ("_delta_log/00000000000000000000.json", "Delta Lake", "part-0.parquet"),
+        ("_delta_log/00000000000000000000.json", "Delta Lake", "year=2013/part-0.parquet"),
+        ("metadata/v1.metadata.json", "Iceberg", "data/year=2013/part-0.parquet"),
+        (".hoodie/hoodie.properties", "Hudi", "2013/01/part-0.parquet"),
+    ],
+)
+def test_a_table_with_a_log_of_its_own_is_not_read_as_parquet(
+    tmp_path: Path, mark: str, kind: str, file: str
+) -> None:
+    """Rows that were deleted would come back; the folder, one below it, and a pattern are refused.
+
+    Files that are named one by one are taken: the table's log may have named them.
+    """
+    data = tmp_path / "table" / file
+    for path in (data, tmp_path / "table" / mark):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    root = FileRoot()
+    for pattern in (f"{tmp_path}/table", str(data.parent), f"{data.parent}/*.parquet"):
+        with pytest.raises(PlanError, match=rf"{tmp_path}/table is a {kind} table") as caught:
+            listing.rows_of_tables(pattern, root)
+        assert f"spark.read.format('{kind.split(maxsplit=1)[0].lower()}').load" in str(caught.value)
+
+    assert [one.path for one in listing.rows_of_tables(str(data), root)] == [str(data)]
+
+
+def test_a_delta_table_is_refused_to_the_ranks(spark: SparkSession, tmp_path: Path) -> None:
+    """The run ends with the reason."""
+    (tmp_path / "_delta_log").mkdir()
+    write(tmp_path / "old.parquet", range(10), 10)
+
+    with pytest.raises(SparkStrategyError, match="is a Delta Lake table"):
+        Launcher(MultiWorker(1), spark=spark).run(seen, str(tmp_path))
