@@ -8,6 +8,7 @@ from spark_strategy.cluster import Fence
 from spark_strategy.data.feed import FeedOrder
 from spark_strategy.data.paths import FileRoot
 from spark_strategy.parameter_server import WORKER, ParameterServer
+from spark_strategy.patience import USUAL
 from spark_strategy.plan import Communication
 from spark_strategy.topology import TaskId, Topology
 
@@ -24,6 +25,7 @@ class ChildOrder:
         scope: whether the function runs inside ``strategy.scope()``.
         gpus: GPUs TensorFlow must see; None to not look.
         deadline_s: seconds to wait for the cluster.
+        heartbeat_s: seconds for which TensorFlow's own heartbeat may be missing.
         feed: what Spark feeds it with; None for nothing.
         spool: the folder of its rows.
         files: where paths without a scheme are.
@@ -37,6 +39,7 @@ class ChildOrder:
     scope: bool
     gpus: int | None
     deadline_s: float
+    heartbeat_s: int = USUAL.heartbeat_s
     feed: FeedOrder | None = None
     spool: str = ""
     files: FileRoot = field(default_factory=FileRoot)

@@ -10,6 +10,8 @@ from spark_strategy.errors import PlanError
 
 # Ranks show that they live once a second at least as often as five times in this.
 _SHORTEST_SILENCE_S: Final = 2.0
+# What TensorFlow's coordination service waits by itself.
+_TENSORFLOWS_S: Final = 10.0
 _DAY_S: Final = 86_400.0
 # Where Spark alone is to say who is gone, rank 0 still keeps its hub for those about to end.
 LINGER_S: Final = 10.0
@@ -53,6 +55,13 @@ class Patience:
     def until_missed_s(self) -> float:
         """Seconds in which a rank that has failed says which peers it misses; 40 by default."""
         return (self.silence_s or 0.0) + 2 * (self.grace_s or LINGER_S)
+
+    @property
+    def heartbeat_s(self) -> int:
+        """For how long TensorFlow's own heartbeat may be missing: the library is to speak first."""
+        if self.silence_s is None or self.grace_s is None:
+            return int(_DAY_S)
+        return math.ceil(max(_TENSORFLOWS_S, self.silence_s + 2 * self.grace_s))
 
 
 def start_deadline(value: object) -> float:

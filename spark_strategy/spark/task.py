@@ -187,6 +187,7 @@ class Rank:
                 scope=order.orders.scope,
                 gpus=None if devices is None else len(devices),
                 deadline_s=order.orders.start_timeout_s,
+                heartbeat_s=order.orders.patience.heartbeat_s,
                 feed=order.feed,
                 spool=str(spool),
                 files=order.files,

@@ -134,7 +134,9 @@ def _run(folder: ChildFolder, order: ChildOrder, function: bytes) -> bytes:
             if isinstance(order.topology, ParameterServer):
                 wait_for_servers(cluster, order.deadline_s)
             resolver = SparkClusterResolver(cluster, order.task)
-            strategy = strategies.build(order.topology, resolver, order.communication)
+            strategy = strategies.build(
+                order.topology, resolver, order.communication, order.heartbeat_s
+            )
         mesh = _mesh(order, cluster)
     with clock.phase("function_s"):
         if evaluates:

@@ -11,6 +11,7 @@ from spark_strategy.errors import ExecutorEnvironmentError, PlanError
 from spark_strategy.parameter_server import ParameterServer
 from spark_strategy.plan import Communication
 from spark_strategy.topology import Item, ModelParallel, MultiWorker, Topology
+from spark_strategy.worker import heartbeat
 from spark_strategy.worker.resolver import SparkClusterResolver
 
 _KINDS: Final = tf.distribute.experimental.CommunicationImplementation
@@ -18,7 +19,10 @@ _IMPLEMENTATIONS: Final = {"auto": _KINDS.AUTO, "ring": _KINDS.RING, "nccl": _KI
 
 
 def build(
-    topology: Topology, resolver: SparkClusterResolver, communication: Communication
+    topology: Topology,
+    resolver: SparkClusterResolver,
+    communication: Communication,
+    heartbeat_s: int,
 ) -> tf.distribute.Strategy:
     """The strategy of ``topology``. Blocks until every rank has connected.
 
@@ -26,6 +30,7 @@ def build(
         PlanError: no strategy belongs to this topology.
     """
     if isinstance(topology, MultiWorker):
+        heartbeat.outlast_outages(resolver.cluster, heartbeat_s)
         return tf.distribute.MultiWorkerMirroredStrategy(
             cluster_resolver=resolver,
             communication_options=tf.distribute.experimental.CommunicationOptions(

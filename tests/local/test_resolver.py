@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from spark_strategy import Launcher, MultiWorker, SparkClusterResolver, get_context
+from spark_strategy import Launcher, MultiWorker, Patience, SparkClusterResolver, get_context
 from spark_strategy.cluster import Cluster
 from spark_strategy.errors import PlanError
 from spark_strategy.topology import TaskId
@@ -59,3 +59,17 @@ def test_devices_of_other_ranks_are_not_counted() -> None:
 
     assert Launcher(MultiWorker(2), logs=None).run(counts).values == ((2, 1), (2, 1))
     assert own_devices("worker", 1)["CPU"] == len(tf.config.list_logical_devices("CPU"))
+
+
+@pytest.mark.usefixtures("spark", "leaves_nothing")
+def test_tensorflow_waits_longer_for_a_rank_than_the_library_does() -> None:
+    """An outage that heals in 12 s ended a run by TensorFlow's own limit of 10 s."""
+
+    def limit_s() -> float:
+        from tensorflow.python.eager import context
+
+        return float(context.context().coordination_service.heartbeat_timeout_in_ms) / 1000
+
+    patience = Patience(silence_s=31, grace_s=7)
+    limits = Launcher(MultiWorker(1), logs=None, patience=patience).run(limit_s).values
+    assert limits == (45.0,)
