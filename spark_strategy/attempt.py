@@ -179,7 +179,7 @@ class Attempt:
             feed=self._feeding.order if self._feeding else None,
             evaluator=self._evaluator,
             evaluation_s=self._evaluation_s,
-            files=capacity.file_root(self._spark),
+            files=self._plan.files,
         )
 
     def _collected(self, stage: Stage, output: Output | None) -> tuple[Outcome, ...]:

@@ -25,7 +25,8 @@ from spark_strategy.errors import PlanError, SparkStrategyError
 from spark_strategy.outcome import Failure, Outcome, Reason, Success
 from spark_strategy.plan import Capacity, LaunchPlan
 from spark_strategy.shipping import SharedFunction
-from spark_strategy.spark import capacity, listener, wire
+from spark_strategy.spark import listener, wire
+from spark_strategy.spark.executors import slots
 from spark_strategy.spark.frames import Feeding
 from spark_strategy.spark.tagged_job import inheriting
 from spark_strategy.topology import Independent, Item, Topology, is_count
@@ -128,7 +129,7 @@ class Calls:
         if found.slots is not None:
             # Of a session that is gone, the calls say what has become of it.
             with suppress(Exception):
-                found = replace(found, slots=capacity.slots(self._spark))
+                found = replace(found, slots=slots(self._spark.sparkContext))
         self._places = at_once(topology.n, found, own_profile=self._profile is not None)
         self._look_at = time.monotonic() + LOOK_S
         return self._places

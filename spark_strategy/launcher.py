@@ -25,10 +25,10 @@ from spark_strategy.parameter_server import placed
 from spark_strategy.patience import USUAL, Patience
 from spark_strategy.plan import Communication, LaunchPlan, Orders
 from spark_strategy.result import MapResult, RunResult, result_of, run_or_error
-from spark_strategy.spark import capacity, session
+from spark_strategy.spark import session
 from spark_strategy.spark.arguments import check_session
 from spark_strategy.spark.frames import Feeding, feeding
-from spark_strategy.spark.resources import profile_for
+from spark_strategy.spark.resources import planned
 from spark_strategy.topology import Independent, Topology, WithEvaluator, forms_cluster
 from spark_strategy.train_function import check_call
 from spark_strategy.worker.current import refuse_in_rank
@@ -134,7 +134,7 @@ class Launcher:
         Raises:
             CapacityError: Spark cannot host it.
         """
-        return self._plan(self._session())
+        return self._planned(self._session())[0]
 
     def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
         """Run ``function(*args, **kwargs)`` on every rank.
@@ -257,8 +257,7 @@ class Launcher:
         """Session, plan, resource profile and name of a run."""
         refuse_in_rank()
         spark = rows.frame.sparkSession if rows else self._session()
-        plan = self._plan(spark)
-        profile = profile_for(plan, self.resources)
+        plan, profile = self._planned(spark)
         _log.info("Launching %s on %s", self.topology, plan.capacity.master)
         began = time.monotonic()
         yield spark, plan, profile, secrets.token_hex(8)
@@ -282,9 +281,8 @@ class Launcher:
     def _at_once(self) -> int:  # independent calls take what slots there are
         return len(placed(self._everyone)) if forms_cluster(self.topology) else 0
 
-    def _plan(self, spark: SparkSession) -> LaunchPlan:
-        found = capacity.read(spark, tasks=self._at_once)
-        return LaunchPlan(self._everyone, self._orders(), found)
+    def _planned(self, spark: SparkSession) -> tuple[LaunchPlan, ResourceProfile | None]:
+        return planned(spark, self._everyone, self._orders(), self.resources)
 
     def _orders(self) -> Orders:
         return Orders(**{name: getattr(self, name) for name in Orders.__dataclass_fields__})

@@ -69,14 +69,20 @@ _ADVICE: Final[dict[Reason, str]] = {
     Reason.KILLED: (
         "Memory is the usual suspect: the kernel's or the resource manager's out-of-memory "
         "killer ends a process this way. Compare the peak memory below with what the executor "
-        "leaves to Python (spark.executor.memoryOverhead, spark.executor.pyspark.memory)."
+        "leaves to Python (spark.executor.memoryOverhead). spark.executor.pyspark.memory does not "
+        "help: it limits address space, of which TensorFlow takes much more than it uses."
     ),
-    Reason.CRASHED: "The native stack below shows where; a library's native code is at fault.",
+    Reason.CRASHED: (
+        "The native stack below shows where: a library's native code is at fault, or it got no "
+        "memory."
+    ),
     Reason.FROZEN: "Something sent it SIGSTOP (a debugger, a job controller), or the host hangs.",
     Reason.DEADLINE: "Raise timeout_s, or look at the stacks below for what the rank waited for.",
     Reason.START_DEADLINE: (
-        "Raise start_timeout_s if TensorFlow imports slowly there (a cold network disk), or "
-        "look at the stack below."
+        "Raise start_timeout_s if TensorFlow imports slowly there (a cold network disk), or look "
+        "at the stack below. A rank that waits there for the others may not reach them: "
+        "port_range= fixes the ports that a firewall must let through, interface= chooses another "
+        "network."
     ),
     Reason.UNPICKLABLE: "Return plain values, NumPy arrays or Keras models.",
     Reason.LOST: "A host, a Spark task or the network between them went away.",

@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
 from spark_strategy import patience as limits
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import CapacityError, PlanError
 from spark_strategy.parameter_server import on_driver, placed
 from spark_strategy.patience import USUAL, Patience
 from spark_strategy.topology import Topology, forms_cluster, is_count
 
 Communication = Literal["auto", "ring", "nccl"]
+
+# Address space of a rank with a model of one layer: peaks of 3,690 MiB with the cluster's runtime
+# and of 2,840 MiB without, of which 810 and 750 MiB were resident (measured, TensorFlow 2.21, two
+# cores). With 3,000 MiB the former aborts, with 2,500 MiB the latter.
+_CLUSTERS_MIB: Final = 4096
+_ALONE_MIB: Final = 3072
 
 _RESERVED: Final = frozenset({"TF_CONFIG", "TF_GRPC_REUSE_PORT"})
 
@@ -77,6 +84,10 @@ class Capacity:
         gpus_per_task: ``spark.task.resource.gpu.amount``; 0 when unset.
         dynamic_allocation: whether executors come and go.
         connect: whether the driver is a Spark Connect server, and this process only its client.
+        executors: how many executors have come of those that were asked for, in words.
+        idle_kill_s: seconds of silence after which Spark ends a Python worker; 0 for never.
+        address_space_mib: most address space of each Python worker, and of a rank's process
+            that inherits the limit; 0 for no limit.
     """
 
     master: str
@@ -85,6 +96,9 @@ class Capacity:
     gpus_per_task: float = 0.0
     dynamic_allocation: bool = False
     connect: bool = False
+    executors: str = ""
+    idle_kill_s: int = 0
+    address_space_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +106,19 @@ class LaunchPlan:
     """What Spark can host: one barrier stage, or jobs of one task. Print it for a dry run.
 
     Raises:
-        PlanError: the chief cannot run on this session's driver.
-        CapacityError: of a barrier stage: Spark has too few slots, or dynamic allocation is on.
+        PlanError: the chief cannot run on this session's driver, or Spark ends tasks that train.
+        CapacityError: Spark leaves too little address space; of a barrier stage: it has too few
+            slots, or dynamic allocation is on.
     """
 
     topology: Topology
     orders: Orders
     capacity: Capacity
+    files: FileRoot = field(default_factory=FileRoot)
 
     def __post_init__(self) -> None:
+        self._check_idle_kill()
+        self._check_address_space()
         if not forms_cluster(self.topology):
             return  # what finds no slot waits for one
         needed, capacity = len(placed(self.topology)), self.capacity
@@ -117,9 +135,10 @@ class LaunchPlan:
                 "spark.executor.instances."
             )
         if capacity.slots is not None and capacity.slots < needed:
+            came = f": {capacity.executors}" if capacity.executors else ""
             raise CapacityError(
                 f"{self.topology} needs {needed} tasks at once but Spark has {capacity.slots} "
-                f"{'slot' if capacity.slots == 1 else 'slots'} on {capacity.master}. "
+                f"{'slot' if capacity.slots == 1 else 'slots'} on {capacity.master}{came}. "
                 f"{self._more_slots(needed)}"
             )
 
@@ -134,6 +153,28 @@ class LaunchPlan:
             "Ask for less, or add executors (slots = executors x cores / spark.task.cpus, which is "
             f"{cpus})."
         )
+
+    def _check_idle_kill(self) -> None:
+        """A rank's task says nothing to Spark until it has its outcome, which is the end."""
+        if not self.capacity.idle_kill_s:
+            return
+        name = "spark.sql.execution.pyspark.udf.killOnIdleTimeout"
+        raise PlanError(
+            "spark.python.worker.killOnIdleTimeout is on, and so Spark would end each rank after "
+            f"{self.capacity.idle_kill_s} s, because a task that trains sends Spark no rows until "
+            f'it is done. Turn it off for this session: spark.conf.set("{name}", "false").'
+        )
+
+    def _check_address_space(self) -> None:
+        limit = self.capacity.address_space_mib
+        needed = _CLUSTERS_MIB if forms_cluster(self.topology) else _ALONE_MIB
+        if 0 < limit < needed:
+            raise CapacityError(
+                f"spark.executor.pyspark.memory leaves each rank {limit:,} MiB of address space "
+                "(RLIMIT_AS; the setting is divided by the executor's cores), and TensorFlow "
+                f"with a small model needs {needed:,} MiB, most of it never used. Unset it, and "
+                "give Python room by spark.executor.memoryOverhead, which limits no addresses."
+            )
 
     def __str__(self) -> str:
         orders = self.orders

@@ -19,7 +19,7 @@ class FileRoot:
     Attributes:
         default: Hadoop's ``fs.defaultFS``, such as ``hdfs://namenode:8020``.
         home: the URI that relative paths begin at; empty for the process's own directory.
-        hadoop: settings of HDFS that the session has, by Hadoop's names.
+        hadoop: what clients of HDFS must know, by Hadoop's names; no secrets.
     """
 
     default: str = "file:///"

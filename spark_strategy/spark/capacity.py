@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import re
 import socket
-import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from spark_strategy.data.paths import FileRoot
 from spark_strategy.plan import Capacity
+from spark_strategy.spark import hadoop
+from spark_strategy.spark.executors import local_cores
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
-# Executors register within seconds of a session's start; a count that stands still is final.
-_SETTLE_S: Final = 10.0
-_REGISTER_S: Final = 60.0
-_POLL_S: Final = 0.25
-
-# What clients of HDFS need to know; no secrets of other filesystems.
-_HADOOP: Final = re.compile(r"dfs\.|fs\.defaultFS$|fs\.viewfs\.|ipc\.|hadoop\.security\.auth")
-_PREFIX: Final = "spark.hadoop."
+_PYTHON_UDF: Final = "spark.sql.execution.pyspark.udf"
 
 
 def is_connect(spark: SparkSession) -> bool:
@@ -40,25 +35,59 @@ def is_local_master(master: str) -> bool:
     return master == "local" or master.startswith("local[")
 
 
-def read(spark: SparkSession, *, tasks: int) -> Capacity:
-    """What the session can host.
+def read(spark: SparkSession) -> Capacity:
+    """What the session's configuration says; slots are counted elsewhere (``executors.py``)."""
+    if is_connect(spark):
+        master = spark.conf.get("spark.master", None) or "sc://"
+    else:
+        master = spark.sparkContext.master or ""
+
+    def setting(name: str, default: str) -> str:
+        # A classic session's own settings begin with those of its context.
+        return spark.conf.get(name, default) or default
+
+    return Capacity(
+        master=master,
+        slots=None,
+        task_cpus=int(setting("spark.task.cpus", "1")),
+        gpus_per_task=float(setting("spark.task.resource.gpu.amount", "0")),
+        dynamic_allocation=setting("spark.dynamicAllocation.enabled", "false") == "true",
+        connect=is_connect(spark),
+        idle_kill_s=_idle_kill_s(setting),
+        address_space_mib=address_space_mib(setting),
+    )
+
+
+def _idle_kill_s(setting: Callable[[str, str], str]) -> int:
+    """Seconds of silence after which Spark ends a Python worker; 0 for never."""
+    # Settings of a session, which begin with those of spark.python.worker (PythonRunner.scala).
+    if setting(f"{_PYTHON_UDF}.killOnIdleTimeout", "false") != "true":
+        return 0
+    return _seconds(setting(f"{_PYTHON_UDF}.idleTimeoutSeconds", "0"))
+
+
+def _seconds(text: str) -> int:
+    """Spark writes such settings back as ``7`` or ``7s``."""
+    return int(re.match(r"\d*", text)[0] or 0)  # type: ignore[index]
+
+
+def address_space_mib(setting: Callable[[str, str], str]) -> int:
+    """The address space that Spark leaves to each Python worker, in MiB; 0 for no limit.
 
     Args:
-        spark: classic or Connect.
-        tasks: how many are wanted at once; waits up to 60 s for executors to register when
-            there seem to be fewer.
+        setting: gives a setting's value by its name and its default.
     """
-    if is_connect(spark):
-        return _connect(spark)
-    context = spark.sparkContext
-    conf = context.getConf()
-    return Capacity(
-        master=context.master or "",
-        slots=_settled_slots(context, tasks),
-        task_cpus=int(conf.get("spark.task.cpus", "1") or 1),
-        gpus_per_task=float(conf.get("spark.task.resource.gpu.amount", "0") or 0),
-        dynamic_allocation=conf.get("spark.dynamicAllocation.enabled", "false") == "true",
-    )
+    # BasePythonRunner.getWorkerMemoryMb; cores that are not set count as one there.
+    cores = int(setting("spark.executor.cores", "1"))
+    return _mebibytes(setting("spark.executor.pyspark.memory", "0")) // cores
+
+
+def _mebibytes(text: str) -> int:
+    """Of a size as Spark writes it: ``2g``, ``1500m``, ``1500`` of the same."""
+    found = re.fullmatch(r"(\d+)\s*([kmgtp]?)b?", text.strip().lower())
+    if found is None:
+        return 0
+    return int(int(found[1]) * 1024 ** ("kmgtp".index(found[2] or "m") - 1))
 
 
 def driver_host(spark: SparkSession) -> str:
@@ -67,22 +96,19 @@ def driver_host(spark: SparkSession) -> str:
 
 
 def file_root(spark: SparkSession) -> FileRoot:
-    """Where paths without a scheme are.
+    """Where paths without a scheme are, and what clients of HDFS must know.
 
     Spark Connect says what stands in Spark's own configuration, and not what stands in the
     server's ``core-site.xml``.
     """
     if is_connect(spark):
-        default = spark.conf.get(f"{_PREFIX}fs.defaultFS", None) or "file:///"
-        settings: dict[str, str] = {}
+        settings = hadoop.of_connect(spark)
+        default = settings.get(hadoop.DEFAULT, "file:///")
         user = "" if _is_disk(default) else str(spark.sql("select current_user()").collect()[0][0])
     else:
-        context = spark.sparkContext
-        hadoop = context._jsc.hadoopConfiguration()  # noqa: SLF001 - PySpark offers no other way
-        default = hadoop.get("fs.defaultFS") or "file:///"
-        named = ((key.removeprefix(_PREFIX), value) for key, value in context.getConf().getAll())
-        settings = {key: value for key, value in named if _HADOOP.match(key)}
-        user = str(context.sparkUser())
+        settings = hadoop.of_driver(spark.sparkContext)
+        default = settings.get(hadoop.DEFAULT, "file:///")
+        user = str(spark.sparkContext.sparkUser())
     return FileRoot.of(default, user=user, directory=os.getcwd(), hadoop=settings)  # noqa: PTH109 - a URI
 
 
@@ -93,53 +119,9 @@ def _is_disk(uri: str) -> bool:
 def executor_cores(spark: SparkSession) -> int | None:
     """Cores of each executor; None where the configuration does not say."""
     master = spark.conf.get("spark.master", "") or ""
-    if found := re.match(r"local(?:-cluster)?\[(?:\d+,)?(\d+)", master):
+    if master.startswith("local"):
         # A local session may have more slots than its machine has cores.
-        return min(int(found[1]), os.cpu_count() or 1)
-    if master == "local":
-        return 1
-    cores = spark.conf.get("spark.executor.cores", None)
-    return int(cores) if cores else None
-
-
-def _connect(spark: SparkSession) -> Capacity:
-    def setting(name: str, default: str) -> str:
-        return spark.conf.get(name, default) or default
-
-    return Capacity(
-        master=setting("spark.master", "sc://"),
-        slots=None,
-        task_cpus=int(setting("spark.task.cpus", "1")),
-        gpus_per_task=float(setting("spark.task.resource.gpu.amount", "0")),
-        dynamic_allocation=setting("spark.dynamicAllocation.enabled", "false") == "true",
-        connect=True,
-    )
-
-
-def _settled_slots(context: Any, tasks: int) -> int:
-    """The slots, once they suffice or stand still."""
-    slots = _slots(context)
-    if is_local(context):
-        return slots
-    deadline = time.monotonic() + _REGISTER_S
-    still_since = time.monotonic()
-    while slots < tasks and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-        now = _slots(context)
-        if now != slots:
-            slots, still_since = now, time.monotonic()
-        elif slots and time.monotonic() - still_since > _SETTLE_S:
-            break
-    return slots
-
-
-def slots(spark: SparkSession) -> int:
-    """Tasks that can run at once over the executors there are now; for classic sessions."""
-    return _slots(spark.sparkContext)
-
-
-def _slots(context: Any) -> int:
-    """What Spark itself checks a barrier stage against (``DAGScheduler``, SPARK-24819)."""
-    scala = context._jsc.sc()  # noqa: SLF001 - PySpark offers no public way to ask
-    profile = scala.resourceProfileManager().defaultResourceProfile()
-    return int(scala.maxNumConcurrentTasks(profile))
+        cores = local_cores(master)
+        return None if cores is None else min(cores, os.cpu_count() or 1)
+    configured = spark.conf.get("spark.executor.cores", None)
+    return int(configured) if configured else None

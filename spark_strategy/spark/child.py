@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -201,11 +202,23 @@ def new_folder(parent: str) -> ChildFolder:
     return ChildFolder(Path(tempfile.mkdtemp(prefix="spark_strategy-", dir=where)))
 
 
-def explain_exit(code: int) -> tuple[Reason, str]:
+def address_space_note() -> str:
+    """What limits this process's address space, and its child's; empty where nothing does."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return (
+        f"; its address space is limited to {limit / 2**20:,.0f} MiB (RLIMIT_AS, which "
+        "spark.executor.pyspark.memory sets): unset that, and raise spark.executor.memoryOverhead"
+    )
+
+
+def explain_exit(code: int, note: str = "") -> tuple[Reason, str]:
     """What an exit code says about a child that left neither value nor failure.
 
     Args:
         code: exit code, or minus the signal number.
+        note: what limits its memory; see :func:`address_space_note`.
     """
     if code >= 0:
         return Reason.EXITED, f"ended its process with exit code {code} (os._exit?)"
@@ -213,5 +226,5 @@ def explain_exit(code: int) -> tuple[Reason, str]:
     if -code == signal.SIGKILL:
         return Reason.KILLED, "was killed by SIGKILL"
     if -code in _CRASHES:
-        return Reason.CRASHED, f"crashed in native code ({name})"
+        return Reason.CRASHED, f"crashed in native code ({name}){note}"
     return Reason.EXITED, f"was ended by {name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, replace
 from typing import Final
@@ -12,7 +13,7 @@ from spark_strategy.folder import Exit
 from spark_strategy.outcome import Failure, Outcome, Reason, Success, Timings
 from spark_strategy.plan import Orders
 from spark_strategy.spark.alone import OwnSeat
-from spark_strategy.spark.child import Child, explain_exit
+from spark_strategy.spark.child import Child, address_space_note, explain_exit
 from spark_strategy.spark.child_deadlines import ChildDeadlines
 from spark_strategy.spark.feeder import Feeder, RowCounts
 from spark_strategy.spark.last_words import last_words
@@ -33,6 +34,10 @@ _LEAVE_S: Final = 10.0
 # The same in a child that has failed, with the driver waiting for the news.
 _FAILED_LEAVE_S: Final = 1.0
 _DRAIN_S: Final = 0.3
+# What Python, C++ and TensorFlow raise where they get no memory.
+_OUT_OF_MEMORY: Final = re.compile(
+    r"MemoryError|bad_alloc|ResourceExhausted|[Cc]annot allocate memory"
+)
 # What a new process may be spared; an error that Python raised comes again.
 _LOST: Final = frozenset({Reason.KILLED, Reason.CRASHED, Reason.EXITED, Reason.FROZEN})
 
@@ -204,9 +209,10 @@ class Supervisor:
         self._relay.join(_DRAIN_S)
         if said:
             failure, error = said
+            note = address_space_note() if _OUT_OF_MEMORY.search(failure.message) else ""
             return self._failure(
                 failure.reason,
-                failure.message,
+                f"{failure.message}{note}",
                 at=failure.at,
                 traceback=failure.traceback,
                 secondary=failure.secondary,
@@ -214,7 +220,7 @@ class Supervisor:
                 peak_rss_bytes=end.peak_rss_bytes,
             )
         return self._failure(
-            *explain_exit(end.code),
+            *explain_exit(end.code, address_space_note()),
             at=end.at,
             traceback=self._folder.read_stacks(),
             peak_rss_bytes=end.peak_rss_bytes,

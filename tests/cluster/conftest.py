@@ -6,18 +6,16 @@ Connect session do not fit into one process, and a driver that is killed cannot 
 
 from __future__ import annotations
 
-import json
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_of_processes import Program, Site, Target, free_ports, wait_until
+from site_of_processes import Site, Standalone, Target, free_ports, wait_until
 
 LOCAL_CLUSTER = "local-cluster[2,1,1024]"
 CONNECTS_CLUSTER = "local-cluster[2,2,1024]"
@@ -48,29 +46,10 @@ def local_cluster(site: Site) -> Target:
 @pytest.fixture(scope="module")
 def standalone(site: Site) -> Target:
     """A Standalone master with two workers of two cores each."""
-    deploy = [str(site.root / "home" / "bin" / "spark-class"), "org.apache.spark.deploy"]
-    places = {"SPARK_WORKER_DIR": str(site.work), "SPARK_LOG_DIR": str(site.root / "logs")}
-    port, ui = free_ports(2)
-    url = f"spark://127.0.0.1:{port}"
-    at = ["--host", "127.0.0.1", "--port"]
-    master = [deploy[0], f"{deploy[1]}.master.Master", *at, str(port), "--webui-port", str(ui)]
-    started = [site.start(master, **places)]
+    made = Standalone(site)
     for _ in range(2):
-        size = ["--cores", "2", "--memory", "2g", "--webui-port", "0"]
-        worker = [deploy[0], f"{deploy[1]}.worker.Worker", *at, "0", *size, url]
-        started.append(site.start(worker, **places))
-    wait_until(lambda: _workers(ui, started) == 2, 120, "two workers have registered")
-    return Target(url, site)
-
-
-def _workers(ui: int, started: list[Program]) -> int:
-    for program in started:
-        assert program.process.poll() is None, program.tail()
-    try:
-        with urlopen(f"http://127.0.0.1:{ui}/json/", timeout=5) as answer:
-            return int(json.load(answer)["aliveworkers"])
-    except OSError:
-        return 0
+        made.add_worker(cores=2)
+    return Target(made.url, site)
 
 
 @pytest.fixture(scope="module")

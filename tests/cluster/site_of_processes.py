@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pyspark
@@ -199,6 +200,51 @@ class Site:
             except psutil.Error:
                 continue
         wait_until(lambda: not list(self.processes()), 20, "all processes of the site are gone")
+
+
+class Standalone:
+    """A Standalone master, and workers as they are added.
+
+    Args:
+        site: where they run.
+
+    Attributes:
+        url: the master's.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._deploy = [str(site.root / "home" / "bin" / "spark-class"), "org.apache.spark.deploy"]
+        port, self._ui = free_ports(2)
+        self.url = f"spark://127.0.0.1:{port}"
+        options = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(self._ui)]
+        self._started = [self._start("master.Master", *options)]
+        wait_until(lambda: self._workers() == 0, 120, "the master answers")
+
+    def add_worker(self, *, cores: int) -> None:
+        """One more worker, which has registered when this returns."""
+        size = ["--cores", str(cores), "--memory", "2g", "--webui-port", "0"]
+        place = ["--host", "127.0.0.1", "--port", "0"]
+        self._started.append(self._start("worker.Worker", *place, *size, self.url))
+        count = len(self._started) - 1
+        wait_until(lambda: self._workers() == count, 120, f"{count} workers have registered")
+
+    def _start(self, name: str, *arguments: str) -> Program:
+        places = {
+            "SPARK_WORKER_DIR": str(self._site.work),
+            "SPARK_LOG_DIR": str(self._site.root / "logs"),
+        }
+        command = [self._deploy[0], f"{self._deploy[1]}.{name}", *arguments]
+        return self._site.start(command, **places)
+
+    def _workers(self) -> int:
+        for program in self._started:
+            assert program.process.poll() is None, program.tail()
+        try:
+            with urlopen(f"http://127.0.0.1:{self._ui}/json/", timeout=5) as answer:
+                return int(json.load(answer)["aliveworkers"])
+        except (OSError, ValueError):  # not yet, or no JSON yet
+            return -1
 
 
 @dataclass(frozen=True)

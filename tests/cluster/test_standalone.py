@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
-from site_of_processes import Target
+from site_of_processes import Site, Standalone, Target
 
 pytestmark = [
     pytest.mark.cluster,
@@ -74,3 +75,21 @@ def test_a_killed_executor_is_named_and_the_session_goes_on(standalone: Target) 
     assert len(answer["children"]) == 2
     assert not any(psutil.pid_exists(pid) for pid in answer["children"])
     assert answer["again"] == [0, 1]
+
+
+def test_executors_that_come_late_are_waited_for(site: Site) -> None:
+    """The second of two workers comes after the count has stood still for longer than ten seconds.
+
+    The session asked for two cores (spark.cores.max), and one has come.
+    """
+    cluster = Standalone(site)
+    cluster.add_worker(cores=1)
+    program = site.program(
+        "expects_error", cluster.url, json.dumps([{"start_timeout_s": 120}]), "spark.cores.max=2"
+    )
+    waits = r"Waiting for executors .* 1 of the 2 slots.*1 executor with 1 cores .spark.cores.max=2"
+    program.says(rf"(?s)({waits}.*){{3}}", 100)
+    cluster.add_worker(cores=1)
+    (answer,) = program.answer(150)["answers"]
+
+    assert answer["values"] == ["not set", "not set"], answer

@@ -10,9 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import SparkSession
 
 from spark_strategy import Launcher, MultiWorker, distribute, get_context
-from spark_strategy.errors import ExecutorEnvironmentError, PlanError, RendezvousError
+from spark_strategy.errors import (
+    CapacityError,
+    ExecutorEnvironmentError,
+    PlanError,
+    RendezvousError,
+)
+from spark_strategy.spark.capacity import read
+from spark_strategy.spark.executors import counted
+
+UDF = "spark.sql.execution.pyspark.udf"
 
 pytestmark = pytest.mark.usefixtures("spark", "leaves_nothing")
 
@@ -153,3 +164,25 @@ except Exception as error:
 
     assert done.stdout.startswith("CapacityError MultiWorker(2) needs all its 2 tasks at once")
     assert "spark.dynamicAllocation.enabled=false" in done.stdout
+
+
+def test_a_session_that_ends_idle_workers_is_seen(spark: SparkSession) -> None:
+    """The session's own setting counts, which begins with the context's."""
+    assert read(spark).idle_kill_s == 0
+    spark.conf.set(f"{UDF}.killOnIdleTimeout", "true")
+    assert read(spark).idle_kill_s == 0  # without a number of seconds nothing is ended
+    spark.conf.set(f"{UDF}.idleTimeoutSeconds", "7")
+    try:
+        assert read(spark).idle_kill_s == 7
+    finally:
+        for name in ("killOnIdleTimeout", "idleTimeoutSeconds"):
+            spark.conf.unset(f"{UDF}.{name}")
+
+
+def test_the_slots_of_a_profile_are_counted(spark: SparkSession) -> None:
+    """A profile that this master does not support is refused with Spark's reason."""
+    own = counted(spark.sparkContext, read(spark), None, tasks=2, timeout_s=5)
+    assert own.slots == 2
+    profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(2)).build
+    with pytest.raises(CapacityError, match=r"Spark cannot use the resource profile on local\[2\]"):
+        counted(spark.sparkContext, read(spark), profile, tasks=2, timeout_s=5)

@@ -15,8 +15,7 @@ from pyspark.sql.types import StructType
 
 from spark_strategy import Column, Launcher, MultiWorker, get_context
 from spark_strategy.data.paths import FileRoot
-from spark_strategy.errors import DataError, PlanError
-from spark_strategy.errors import PlanError, SparkStrategyError
+from spark_strategy.errors import DataError, PlanError, SparkStrategyError
 from spark_strategy.worker import listing
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from spark_strategy.errors import ExecutorEnvironmentError
@@ -84,3 +87,18 @@ def test_an_exit_code_is_explained(code: int, reason: Reason, text: str) -> None
 
     assert found is reason
     assert text in message
+
+
+def test_a_crash_below_a_limit_of_address_space_names_the_limit() -> None:
+    """TensorFlow aborts where it gets no memory; no library is at fault."""
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31));"
+        "from spark_strategy.spark.child import address_space_note, explain_exit;"
+        "print(explain_exit(-6, address_space_note())[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout.startswith("crashed in native code (SIGABRT); its address space is limited")
+    assert "2,048 MiB (RLIMIT_AS, which spark.executor.pyspark.memory sets)" in done.stdout

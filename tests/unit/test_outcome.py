@@ -139,6 +139,7 @@ def test_a_killed_rank_shows_its_memory_and_last_output() -> None:
     assert "3072 MiB" in text
     assert "the last" in text
     assert "Memory is the usual suspect" in text
+    assert "spark.executor.pyspark.memory does not help" in text
 
 
 @pytest.mark.parametrize(

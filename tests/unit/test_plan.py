@@ -9,7 +9,7 @@ import pytest
 from spark_strategy.errors import CapacityError, PlanError
 from spark_strategy.parameter_server import ParameterServer
 from spark_strategy.plan import Capacity, LaunchPlan, Orders
-from spark_strategy.topology import MultiWorker
+from spark_strategy.topology import Independent, MultiWorker, Topology
 
 
 def test_too_few_slots_say_what_is_needed_found_and_possible() -> None:
@@ -26,6 +26,29 @@ def test_a_local_session_is_started_with_more_slots() -> None:
     """It has no executors to add."""
     with pytest.raises(CapacityError, match=r"builder\.master\('local\[8\]'\)"):
         LaunchPlan(MultiWorker(4), Orders(), Capacity("local[2]", slots=1, task_cpus=2))
+
+
+def test_too_few_slots_say_which_executors_have_come() -> None:
+    """Whoever asked for four executors and got two looks at the cluster, not at the topology."""
+    came = "2 of 4 executors (spark.executor.instances=4) have registered"
+    with pytest.raises(CapacityError) as caught:
+        LaunchPlan(MultiWorker(4), Orders(), Capacity("yarn", slots=2, executors=came))
+
+    assert "Spark has 2 slots on yarn: 2 of 4 executors (spark.exec" in str(caught.value)
+
+
+@pytest.mark.parametrize("topology", [MultiWorker(2), Independent(2)])
+def test_a_session_that_ends_silent_tasks_is_refused(topology: Topology) -> None:
+    """Spark would end every rank that trains for longer; the message has the line that helps."""
+    capacity = Capacity("local[2]", slots=2, idle_kill_s=60)
+    with pytest.raises(PlanError) as caught:
+        LaunchPlan(topology, Orders(), capacity)
+
+    assert "spark.python.worker.killOnIdleTimeout" in str(caught.value)
+    assert "60 s" in str(caught.value)
+    assert 'spark.conf.set("spark.sql.execution.pyspark.udf.killOnIdleTimeout", "false")' in str(
+        caught.value
+    )
 
 
 def test_dynamic_allocation_is_refused_with_the_setting_to_change() -> None:
