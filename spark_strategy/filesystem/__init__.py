@@ -11,7 +11,7 @@ The processes of a run have :data:`SCHEMES` without asking.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -38,6 +38,8 @@ SCHEMES: Final = (
     "https",
 )
 
+# Those that Hadoop's settings are for.
+_HADOOPS: Final = ("hdfs", "viewfs")
 # TensorFlow's own.
 _NATIVE: Final = ("file", "gs", "ram", "")
 _NAME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
@@ -91,8 +93,27 @@ def register_all(hadoop: Mapping[str, str] | None = None) -> None:
     Raises:
         ExecutorEnvironmentError: as for :func:`register`.
     """
-    register(*(name for name in SCHEMES if name not in {"hdfs", "viewfs"}))
-    register("hdfs", "viewfs", options=hadoop)
+    _register(SCHEMES, hadoop)
+
+
+def register_missing(hadoop: Mapping[str, str] | None = None) -> None:
+    """Register those of :data:`SCHEMES` that this process does not serve yet.
+
+    The others may have been registered with options of their own.
+
+    Args:
+        hadoop: as for :func:`register_all`.
+
+    Raises:
+        ExecutorEnvironmentError: as for :func:`register`.
+    """
+    served = _plugin().filesystems().names
+    _register([name for name in SCHEMES if name not in served], hadoop)
+
+
+def _register(names: Sequence[str], hadoop: Mapping[str, str] | None) -> None:
+    register(*(name for name in names if name not in _HADOOPS))
+    register(*(name for name in names if name in _HADOOPS), options=hadoop)
 
 
 def _plugin() -> ModuleType:

@@ -120,7 +120,7 @@ def register_udf(
     check_session(spark)
     if not re.fullmatch(r"[A-Za-z_]\w*", str(name), re.ASCII):
         raise PlanError(f"A SQL function's name is an identifier such as 'score', found {name!r}.")
-    source, program = described(model, signature, weights)
+    source, program = described(model, signature, weights, spark)
     ask = Ask(
         features="argument 1",
         batch_size=batch_size,

@@ -18,7 +18,7 @@ from spark_strategy.ml.predict import scored
 from spark_strategy.spark.scoring import Limits
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 _ARCHIVE = "model.keras"
 
@@ -93,14 +93,14 @@ class KerasModel(Model, ScoringParams, MLReadable[Any], MLWritable):
         return _Reader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        source, program = self._parts()
+        source, program = self._parts(dataset.sparkSession)
         name = self.getPredictionCol()
         return scored(source, program, dataset, self._ask(), names=name, owner=self._model)
 
-    def _parts(self) -> tuple[Any, Any]:
+    def _parts(self, spark: SparkSession) -> tuple[Any, Any]:
         """The model to send, and to ask; made once."""
         if self._described is None:
-            self._described = described(self._model, None, None)
+            self._described = described(self._model, None, None, spark)
         return self._described
 
     def _ask(self) -> Ask:
@@ -114,7 +114,7 @@ class KerasModel(Model, ScoringParams, MLReadable[Any], MLWritable):
 
     def _headed(self, dataset: DataFrame, head: Any, names: dict[str, str]) -> DataFrame:
         """With columns that a head makes of the model's output."""
-        source, program = self._parts()
+        source, program = self._parts(dataset.sparkSession)
         vectors = [to for name, to in names.items() if name != heads.PREDICTION]
         return scored(
             source,

@@ -6,18 +6,24 @@ import importlib
 import json
 import zipfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_strategy.errors import PlanError
 from spark_strategy.keras import transport
+from spark_strategy.ml.model_files import local_copy
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from spark_strategy.worker.program import Program
     from spark_strategy.worker.sources import Source
 
 
-def described(model: Any, signature: str | None, weights: Any) -> tuple[Source, Program]:
+def described(
+    model: Any, signature: str | None, weights: Any, spark: SparkSession | None = None
+) -> tuple[Source, Program]:
     """The model, to send and to ask about its inputs and outputs. Imports TensorFlow.
 
     Args:
@@ -26,14 +32,26 @@ def described(model: Any, signature: str | None, weights: Any) -> tuple[Source, 
         signature: of a SavedModel.
         weights: for a function: as ``get_weights`` gives them, or the path of a file that Keras'
             ``load_weights`` reads; None if it sets them itself.
+        spark: the session, whose default filesystem paths without a scheme are on; None for the
+            local disk.
 
     Raises:
         PlanError: it is none of these, or cannot be loaded or sent.
     """
+    with ExitStack() as held:
+        if isinstance(model, str | Path):
+            model = held.enter_context(local_copy(model, spark))
+        if isinstance(weights, str | Path):
+            weights = held.enter_context(local_copy(weights, spark))
+        return _described(model, signature, weights)
+
+
+def _described(model: Any, signature: str | None, weights: Any) -> tuple[Source, Program]:
+    """The same of local paths."""
     from spark_strategy.worker.program import KerasProgram
     from spark_strategy.worker.sources import BuildSource, KerasSource, SignatureSource
 
-    is_path = isinstance(model, str | Path)
+    is_path = isinstance(model, Path)
     if weights is not None and (is_path or transport.is_model(model)):
         raise PlanError("weights go with a function that builds the model; leave them out.")
     if is_path and Path(model).is_dir():

@@ -81,7 +81,7 @@ def predict(
     from spark_strategy.spark.scoring import Limits
 
     check_frame(df)
-    source, program = described(model, signature, weights)
+    source, program = described(model, signature, weights, df.sparkSession)
     ask = Ask(
         features=features,
         batch_size=batch_size,

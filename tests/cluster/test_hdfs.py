@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from hdfs import Hdfs
-from site_of_processes import Site
+from hdfs import Hdfs, configuration
+from site_of_processes import Site, free_ports
 
 from spark_strategy import filesystem
 
@@ -121,6 +121,41 @@ def test_two_workers_train_on_it(hdfs: Hdfs, tmp_path: Path) -> None:
     (archive,) = gfile.glob(f"{hdfs.uri}/stages/fitted/stages/*/model.keras")
     weights = keras.saving.load_model(archive).get_weights()
     assert [float(one.sum()) for one in weights] == before
+
+
+@pytest.mark.usefixtures("leaves_nothing_here")
+def test_ranks_know_the_drivers_name_services(hdfs: Hdfs, site: Site, tmp_path: Path) -> None:
+    """Only the driver has Hadoop's configuration; the first NameNode of two does not answer.
+
+    Every public path is on the default filesystem: a rank's files and models, the evaluator's
+    checkpoints and events, what predict is given, and Spark ML's stages.
+    """
+    (dead,) = free_ports(1)
+    names = "org.apache.hadoop.hdfs.server.namenode.ha.ConfiguredFailoverProxyProvider"
+    (tmp_path / "core-site.xml").write_text(configuration(fs_defaultFS="hdfs://ns1"))
+    settings = {
+        "dfs_nameservices": "ns1",
+        "dfs_ha_namenodes_ns1": "nn1,nn2",
+        "dfs_namenode_rpc-address_ns1_nn1": f"127.0.0.1:{dead}",
+        "dfs_namenode_rpc-address_ns1_nn2": hdfs.uri.partition("//")[2],
+        "dfs_client_failover_proxy_provider_ns1": names,
+    }
+    (tmp_path / "hdfs-site.xml").write_text(configuration(**settings))
+
+    program = site.program("name_service_on_hdfs", "hdfs://ns1", HADOOP_CONF_DIR=str(tmp_path))
+    answer = program.answer(240)
+
+    rank, home = answer["rank"], f"hdfs://ns1/user/{getpass.getuser()}"
+    assert rank["conf"] == "/nowhere"
+    assert rank["files"]
+    assert all(path.startswith(f"{home}/table/part-") for path in rank["files"])
+    assert rank["rows"] == 20
+    assert rank["there"]
+    kernel = pytest.approx(rank["kernel"])
+    assert answer["evaluated"] == [["hdfs://ns1/watched/epoch-1.keras", {"kernel": kernel}]]
+    assert answer["scores"] == [kernel] * 3
+    assert answer["kept"][0] == answer["kept"][1]
+    assert gfile.glob(f"{hdfs.uri}/events/events.*")
 
 
 @pytest.mark.usefixtures("leaves_nothing_here")

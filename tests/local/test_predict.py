@@ -27,7 +27,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - as everyone writes it
 from pyspark.sql import types as t
 
-from spark_strategy import Column, KerasModel, predict, register_udf
+from spark_strategy import Column, KerasModel, filesystem, predict, register_udf
 from spark_strategy.errors import PlanError
 
 ROWS = 1000
@@ -276,6 +276,41 @@ def test_models_come_from_files_signatures_and_functions(
     assert net.schema["p"].dataType.simpleString() == "vector"
     first = net.select("p").head().p
     np.testing.assert_allclose(sum(first.toArray()), 1, rtol=1e-5)
+
+
+def test_a_model_is_found_on_every_filesystem_that_tensorflow_knows(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """A file, a SavedModel and weights by URI; a local path with its scheme; a plain one."""
+    filesystem.register("modelstore", protocol="memory")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    frame = spark.createDataFrame([(1.0, 2.0), (3.0, 4.0)], "a double, b double")
+    expected = model.predict(np.array([[1.0, 2.0], [3.0, 4.0]]), verbose=0).ravel().tolist()
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "w.weights.h5")
+    model.export(tmp_path / "exported", verbose=False)
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        target = f"modelstore://shelf/{path.relative_to(tmp_path)}"
+        tf.io.gfile.makedirs(target.rpartition("/")[0])
+        tf.io.gfile.copy(str(path), target)
+
+    def build() -> keras.Model:
+        return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+    for root in ("modelstore://shelf", f"file://{tmp_path}", str(tmp_path)):
+        for source, options in (
+            (f"{root}/m.keras", {}),
+            (f"{root}/exported", {}),
+            (build, {"weights": f"{root}/w.weights.h5"}),
+        ):
+            scored = predict(source, frame, features=["a", "b"], idle_s=IDLE_S, **options).collect()
+            assert [row.prediction[0] for row in scored] == pytest.approx(expected), root
+    for path, text in (
+        ("modelstore://shelf/no.keras", "There is no modelstore://shelf/no.keras"),
+        ("nobody://shelf/m.keras", "nobody://shelf/m.keras cannot be read: .*not implemented"),
+    ):
+        with pytest.raises(PlanError, match=text):
+            predict(path, frame, features=["a", "b"])
 
 
 def test_rows_that_are_no_tensors_raise_or_give_null(
