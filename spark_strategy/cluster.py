@@ -10,10 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from spark_strategy.errors import RendezvousError
 from spark_strategy.strict_json import parse
 from spark_strategy.topology import TaskId
+
+# What whoever owns the network does about a host that does not answer.
+OPEN_PORTS: Final = (
+    "If a firewall is in between, port_range= fixes the ports that it must let through; if the "
+    "hosts have several networks, interface= chooses one that connects them."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,8 +202,8 @@ class StagesTask:
             refusal = replace(arrival, refusal=str(error))
             self._context.allGather(arrival_text(self._seal, refusal))
             raise RendezvousError(
-                f'{error}. With chief="driver" every executor must reach the driver; see '
-                "spark.driver.host, port_range= and interface=."
+                f'{error} With chief="driver" every executor must reach the driver, by what '
+                "spark.driver.host says."
             ) from error
         with suppress(OSError):  # read as the end of the line below
             line.send(message.encode())

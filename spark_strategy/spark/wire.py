@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Final
 
+from spark_strategy.cluster import OPEN_PORTS
 from spark_strategy.errors import RendezvousError
 from spark_strategy.spark.line_protocol import (
     CHALLENGE_BYTES,
@@ -107,7 +108,9 @@ def connect(
         except OSError as error:
             pause_s = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             if isinstance(error, Refused) or time.monotonic() + pause_s > deadline:
-                raise RendezvousError(f"could not reach {address} as {who}: {error}") from error
+                raise RendezvousError(
+                    f"could not reach {address}: {error}. {OPEN_PORTS}"
+                ) from error
         else:
             line.limit_sends(send_timeout_s)
             return line

@@ -10,7 +10,7 @@ from typing import Final
 
 import tensorflow as tf
 
-from spark_strategy.cluster import Cluster
+from spark_strategy.cluster import OPEN_PORTS, Cluster
 from spark_strategy.errors import RendezvousError
 from spark_strategy.folder import OWN_DESCRIPTOR, OWN_SPOOL, WORKER_FILE
 from spark_strategy.parameter_server import CHIEF
@@ -55,7 +55,8 @@ def _wait_for(task: TaskId, address: str, deadline: float, timeout_s: float) -> 
         except OSError as error:
             if time.monotonic() > deadline:
                 raise RendezvousError(
-                    f"waited {timeout_s:g} s for {task} to listen at {address}: {error}."
+                    f"waited {timeout_s:g} s for {task} to listen at {address}: {error}. "
+                    f"{OPEN_PORTS}"
                 ) from error
             time.sleep(_PROBE_S)
         else:

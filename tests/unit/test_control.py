@@ -13,6 +13,7 @@ import pytest
 
 from spark_strategy.data.row_ledger import Arrived
 from spark_strategy.data.steps import Shard
+from spark_strategy.errors import RendezvousError
 from spark_strategy.patience import Patience
 from spark_strategy.spark.control import Hub
 from spark_strategy.spark.line_server import LineServer
@@ -208,6 +209,19 @@ class Silent(Hub):
     def look(self) -> float:
         """Do nothing."""
         return 1.0
+
+
+def test_a_host_that_cannot_be_reached_names_the_settings_that_help() -> None:
+    """A firewall, or an interface that is dead: the address, the system's words, what to set."""
+    with reserve(None) as held:  # bound, and not listening
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(RendezvousError) as caught:
+            Seat(address, SECRET, 1, patience=Patience(connect_s=0.5))
+
+    text = str(caught.value)
+    assert text.startswith(f"could not reach {address}: [Errno 111] Connection refused. ")
+    assert "port_range=" in text
+    assert "interface=" in text
 
 
 def test_a_hub_that_is_silent_is_missed_unless_silence_counts_for_nothing() -> None:
