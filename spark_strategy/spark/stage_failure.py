@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from spark_strategy import errors
+from spark_strategy.spark.lost_executors import advice
 
 _MOST_CAUSES: Final = 20
 _MOST_CHARACTERS: Final = 4_000
@@ -163,9 +164,7 @@ def _task_failed(text: str, partition: str) -> errors.SparkStrategyError:
     """The error for a task's failure, as Spark writes it into another exception's text."""
     if lost := _LOST.match(text):
         return errors.ExecutorLostError(
-            f"Spark lost the executor of rank {partition}: {lost[0]}\nIf nobody stopped it, memory "
-            "is the usual suspect (exit code 137): see the executor's log and "
-            "spark.executor.memoryOverhead."
+            f"Spark lost the executor of rank {partition}: {lost[0]}\n{advice(lost[0])}"
         )
     if not (kind := _JAVA_CLASS.match(text)):
         return errors.WorkerError(f"Spark ended the stage: {_reason(text)}")

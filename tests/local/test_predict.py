@@ -304,7 +304,8 @@ def test_a_model_is_found_on_every_filesystem_that_tensorflow_knows(
             (build, {"weights": f"{root}/w.weights.h5"}),
         ):
             scored = predict(source, frame, features=["a", "b"], idle_s=IDLE_S, **options).collect()
-            assert [row.prediction[0] for row in scored] == pytest.approx(expected), root
+            values = [float(np.ravel(row.prediction)[0]) for row in scored]
+            assert values == pytest.approx(expected), root
     for path, text in (
         ("modelstore://shelf/no.keras", "There is no modelstore://shelf/no.keras"),
         ("nobody://shelf/m.keras", "nobody://shelf/m.keras cannot be read: .*not implemented"),
