@@ -21,7 +21,7 @@ from spark_strategy.ml.shipment import shipped
 from spark_strategy.serving import Output
 from spark_strategy.spark.arguments import check_session
 from spark_strategy.spark.capacity import executor_cores
-from spark_strategy.spark.session import own_python
+from spark_strategy.spark.session import own_python, short_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -79,13 +79,14 @@ def function(
 
     def score(batches: Any) -> Any:
         from spark_strategy.spark import scoring as executor
+        from spark_strategy.spark.session import traceback_kept
 
-        yield from executor.score(scoring, batches)
+        with traceback_kept():
+            yield from executor.score(scoring, batches)
 
     # Spark tells the kind of a function by its hints, and cannot read those of this file as text.
     score.__annotations__ = {"batches": Iterator[pa.Array], "return": Iterator[pa.Array]}
-    # Spark may compute a deterministic function twice, for a filter on it and for itself.
-    return arrow_udf(score, type_of(outputs, vectors)).asNondeterministic()
+    return arrow_udf(score, type_of(outputs, vectors))
 
 
 def register_udf(
@@ -108,6 +109,9 @@ def register_udf(
     A model with one input takes one argument (a number or an array), or several that become one
     matrix; a model with several inputs takes one argument for each, in its order. Several outputs
     come as a struct. Everything else is as for ``predict``.
+
+    The function is deterministic for Spark, so that it may stand wherever a built-in one may: in
+    an aggregate, FILTER, HAVING, a lateral join. In return Spark may compute it twice for a row.
 
     Returns:
         The function, to be called with columns as well.
@@ -136,7 +140,7 @@ def register_udf(
         )
     replied = program.outputs(_element_spec(inputs))
     made = function(spark, source, ask, fitting=Arguments(inputs), replied=replied, owner=model)
-    with own_python(spark):
+    with own_python(spark), short_errors(spark):
         return spark.udf.register(name, made)
 
 

@@ -129,6 +129,7 @@ def scored(
     is_vector = frozenset(name for name, to in wanted.items() if to in vectors)
     check_vectors(vectors, wanted, outputs)
     nested = len(outputs) > 1
+    # Spark may compute a deterministic function twice, for a filter on it and for itself.
     udf = function(
         df.sparkSession,
         source,
@@ -138,7 +139,7 @@ def scored(
         head=call,
         vectors=is_vector,
         owner=owner,
-    )
+    ).asNondeterministic()
     frame, columns = _addressed(df, specs)
     with own_python(df.sparkSession):
         made = udf(*columns)

@@ -145,9 +145,11 @@ class _Partition:
 
     def __init__(self, scoring: Scoring, types: Sequence[pa.DataType], held: ExitStack) -> None:
         self._scoring = scoring
-        specs, program = scoring.fitting(types)
-        self._specs = tuple(replace(spec, path=(f"{k}",)) for k, spec in enumerate(specs))
-        self._channel = held.enter_context(_channel(scoring, program))
+        self._void = [place for place, kind in enumerate(types, 1) if pa.types.is_null(kind)]
+        if not self._void:
+            specs, program = scoring.fitting(types)
+            self._specs = tuple(replace(spec, path=(f"{k}",)) for k, spec in enumerate(specs))
+            self._channel = held.enter_context(_channel(scoring, program))
         self._waiting: deque[npt.NDArray[np.bool_]] = deque()
         self._bad: Counter[str] = Counter()
 
@@ -176,6 +178,8 @@ class _Partition:
 
     def _encoded(self, batch: pa.RecordBatch) -> tuple[Block | None, npt.NDArray[np.bool_]]:
         """The good rows as a block, if there are any, and which they are."""
+        if self._void:
+            return None, self._all_null(batch.num_rows)
         rows = np.arange(batch.num_rows)
         good = np.ones(batch.num_rows, np.bool_)
         while True:
@@ -189,6 +193,14 @@ class _Partition:
                 good[rows[bad]] = False
                 rows = np.delete(rows, bad)
                 batch = batch.take(pa.array(np.delete(np.arange(batch.num_rows), bad)))
+
+    def _all_null(self, rows: int) -> npt.NDArray[np.bool_]:
+        """What a literal NULL makes of each row, whatever the type that it has not."""
+        name = f"argument {self._void[0]}"
+        if self._scoring.on_error == "raise":
+            raise DataError(f"{name.capitalize()} is null in every row.", column=name, rows=(0,))
+        self._bad[name] += rows
+        return np.zeros(rows, np.bool_)
 
     def _result(self, good: npt.NDArray[np.bool_]) -> pa.Array:
         scoring, rows = self._scoring, int(good.sum())

@@ -6,21 +6,24 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from spark_strategy.errors import SparkStrategyError
 from spark_strategy.spark.capacity import is_connect, is_local
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Two runs may start at once; the attribute below is the session's, not the run's.
-_PYTHON_EXEC: Final = threading.Lock()
+# Two runs may start at once; the attributes below are the session's, not the run's.
+_PYTHON_EXEC: Final = threading.RLock()
 _MAKING: Final = threading.Lock()
 # A local session cannot grow, and later runs may ask for more tasks than the one that it is made
 # for. A slot that is not used costs nothing.
 _LOCAL_SLOTS: Final = 16
+_SHORT: Final = "SPARK_HIDE_TRACEBACK"
 
 _log = logging.getLogger(__name__)
 
@@ -98,3 +101,37 @@ def own_python(spark: SparkSession) -> Iterator[None]:
             yield
         finally:
             context.pythonExec = before
+
+
+@contextmanager
+def short_errors(spark: SparkSession) -> Iterator[None]:
+    """Functions wrapped meanwhile report an exception by its message, without a traceback.
+
+    PySpark then puts the message into the first line of what the user reads (util.py,
+    ``handle_worker_exception``). A Connect client cannot ask for it: its server decides.
+    """
+    if is_connect(spark) or _SHORT in spark.sparkContext.environment:
+        yield
+        return
+    environment = spark.sparkContext.environment
+    with _PYTHON_EXEC:
+        environment[_SHORT] = "1"
+        try:
+            yield
+        finally:
+            del environment[_SHORT]
+
+
+@contextmanager
+def traceback_kept() -> Iterator[None]:
+    """An exception that is not the library's own carries its traceback as a note.
+
+    For what :func:`short_errors` would otherwise leave without a place.
+    """
+    try:
+        yield
+    except SparkStrategyError:
+        raise
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        raise

@@ -136,9 +136,13 @@ def _numbers(feature: Feature, layout: Layout, flat: Array, valid: Array | None)
     try:
         return _cast(array, kind)
     except pa.ArrowInvalid:
-        bad = [at for at, value in enumerate(array) if not _fits(value, kind)]
-        why = f"feature {feature.name!r} has a value that is no {kind}"
-        raise BadValuesError(_blame(feature, layout, bad, why)) from None
+        reasons: dict[int, str] = {}
+        for at, value in enumerate(array):
+            if not _fits(value, kind):
+                row = at if feature.depth == 0 else layout.row_of(at)
+                why = f"feature {feature.name!r} has the value {value}, which {kind} cannot hold"
+                reasons.setdefault(row, why)
+        raise BadValuesError(reasons) from None
 
 
 def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:

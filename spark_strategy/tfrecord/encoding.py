@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,8 @@ from spark_strategy.tfrecord.codec import codec
 from spark_strategy.tfrecord.features import Feature
 from spark_strategy.tfrecord.wire import Array, Column, Kind, Message
 
+# Characters of a value in a message.
+_SHOWN: Final = 80
 _STORED: Final = {Kind.INT64: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.large_binary()}
 
 
@@ -53,25 +55,48 @@ def _column(array: pa.Array, feature: Feature) -> Column:
         values, outer = _dense(array)
         return Column(feature.name, Kind.FLOAT, 1, values, valid=valid, outer=outer)
     offsets: list[Array] = []
+    whole = array
     for depth in range(feature.depth):
         if depth and array.null_count:
-            raise _null_inside(feature)
+            raise _null_inside(feature, whole)
         lengths = pc.fill_null(pc.list_value_length(array), 0)
         offsets.append(np.cumsum([0, *np.asarray(lengths)], dtype=np.int64))
         array = array.flatten()
     if feature.depth and array.null_count:
-        raise _null_inside(feature)
+        raise _null_inside(feature, whole)
     column = _values(array, feature)
     if offsets:
         column = replace(column, outer=offsets[0], inner=offsets[1] if offsets[1:] else None)
     return replace(column, valid=valid)
 
 
-def _null_inside(feature: Feature) -> DataError:
+def _null_inside(feature: Feature, whole: pa.Array) -> DataError:
+    first = next(value for value in whole if _has_null(value.as_py()))
+    text = str(first.as_py())
     return DataError(
-        f"Column {feature.name!r} has an array with a null in it, which no feature can hold. "
-        "Replace it first, for example with array_compact."
+        f"Column {feature.name!r} has an array with a null in it, which no feature can hold: "
+        f"{text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}. Replace it first, for example "
+        "with array_compact."
     )
+
+
+def _has_null(value: Any) -> bool:
+    return isinstance(value, list) and any(one is None or _has_null(one) for one in value)
+
+
+def _check_range(name: str, before: pa.Array, after: pa.Array) -> None:
+    """Refuse numbers that 32 bits make infinite.
+
+    Raises:
+        DataError: with the first such number.
+    """
+    lost = pc.and_(pc.is_finite(before), pc.invert(pc.is_finite(after)))
+    if pc.any(lost).as_py():
+        first = before.filter(lost)[0]
+        raise DataError(
+            f"Column {name!r} has the value {first}, which a float_list cannot hold: its floats "
+            "have 32 bits, up to 3.4e38."
+        )
 
 
 def _mask(array: pa.Array) -> Array:
@@ -88,7 +113,9 @@ def _values(array: pa.Array, feature: Feature) -> Column:
     elif pa.types.is_timestamp(array.type):
         array = array.cast(pa.timestamp("us", array.type.tz))
     if array.type != stored:
-        array = array.cast(stored)
+        wide, array = array, array.cast(stored)
+        if feature.kind is Kind.FLOAT:
+            _check_range(feature.name, wide, array)
     if feature.kind is Kind.BYTES:
         _, ends, text = array.buffers()
         first, size = array.offset, len(array) + 1

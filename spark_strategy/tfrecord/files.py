@@ -1,4 +1,4 @@
-"""Finds TFRecord files, wherever they are."""
+"""Where TFRecord files are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import unquote
+from typing import Any, BinaryIO, Final, cast
 from xml.etree import ElementTree as ET
 
 import fsspec
@@ -17,24 +16,6 @@ from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import PlanError
 
 NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
-_MODIFIED: Final = ("mtime", "modification_time", "LastModified", "last_modified", "updated")
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file of records.
-
-    Attributes:
-        path: as its filesystem names it.
-        size: bytes.
-        modified: as its filesystem has it; 0 where it has none.
-        partition: the values that the names of its folders give, by column; None for null.
-    """
-
-    path: str
-    size: int
-    modified: float
-    partition: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +57,38 @@ class Place:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of records.
+
+    Attributes:
+        path: as its filesystem names it.
+        size: bytes.
+        modified: seconds since 1970; 0 where its filesystem does not say.
+        partition: the values that the names of its folders give, by column; None for null.
+        place: the path that it was found below, with the filesystem that it is on.
+    """
+
+    path: str
+    size: int
+    modified: float
+    partition: Mapping[str, str | None]
+    place: Place
+
+    @property
+    def url(self) -> str:
+        """A name that no other file has, on whichever filesystem."""
+        scheme, _, rest = self.place.url.partition("://")
+        authority, path = rest.partition("/")[0], self.path.lstrip("/")
+        if not authority or path.partition("/")[0] == authority:
+            return f"{scheme}://{self.path}"
+        return f"{scheme}://{authority}/{path}"
+
+    def open(self) -> BinaryIO:
+        """The file, to be read."""
+        return cast(BinaryIO, self.place.filesystem.open(self.path, "rb"))
+
+
 def file_root_here(default: str = "") -> FileRoot:
     """Where paths without a scheme are, as this process alone knows it.
 
@@ -112,54 +125,3 @@ def paths_of(options: Mapping[str, str]) -> list[str]:
     if not found:
         raise PlanError("format('tfrecord') needs a path: load(path), or save(path).")
     return [str(path) for path in found]
-
-
-def find_files(places: Sequence[Place]) -> list[File]:
-    """All files below these paths, by name; hidden ones (``_`` or ``.`` in front) left out.
-
-    Raises:
-        PlanError: a path is not there.
-    """
-    found: dict[str, File] = {}
-    for place in places:
-        try:
-            found.update((file.path, file) for file in _below(place))
-        except OSError as error:
-            raise PlanError(f"{place.url} cannot be listed: {error}") from error
-    return [found[path] for path in sorted(found)]
-
-
-def _below(place: Place) -> Iterator[File]:
-    filesystem, path = place.filesystem, place.path
-    roots = [path]
-    if any(mark in path for mark in "*?["):
-        roots = sorted(str(name) for name in filesystem.glob(path))
-    if not roots or not filesystem.exists(roots[0]):
-        raise PlanError(f"{place.url} does not exist, or no file matches it.")
-    for root in roots:
-        if filesystem.isfile(root):
-            yield _file(filesystem.info(root), {})
-            continue
-        for name, info in filesystem.find(root, detail=True).items():
-            parts = str(name)[len(root.rstrip("/")) + 1 :].split("/")
-            if not any(_is_hidden(part) for part in parts):
-                yield _file(info, _partition(parts[:-1]))
-
-
-def _is_hidden(part: str) -> bool:
-    return part.startswith(".") or (part.startswith("_") and "=" not in part)
-
-
-def _partition(folders: Sequence[str]) -> dict[str, str | None]:
-    pairs = (folder.partition("=") for folder in folders if "=" in folder)
-    return {
-        unquote(name): None if value == NULL_PARTITION else unquote(value)
-        for name, _, value in pairs
-    }
-
-
-def _file(info: Mapping[str, Any], partition: Mapping[str, str | None]) -> File:
-    modified = next((info[key] for key in _MODIFIED if info.get(key) is not None), 0)
-    if hasattr(modified, "timestamp"):
-        modified = modified.timestamp()
-    return File(str(info["name"]), int(info["size"] or 0), float(modified), partition)

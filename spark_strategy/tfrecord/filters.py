@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, tzinfo
 from typing import Any, Final
 
 import pyarrow as pa
@@ -22,7 +23,10 @@ _COMPARE: Final[Mapping[type[Any], Callable[[Any, Any], bool]]] = {
 
 
 def may_match(
-    partition: Mapping[str, str | None], types: Mapping[str, pa.DataType], filters: Sequence[Any]
+    partition: Mapping[str, str | None],
+    types: Mapping[str, pa.DataType],
+    filters: Sequence[Any],
+    zone: tzinfo = UTC,
 ) -> bool:
     """Whether a file of this folder may hold rows that all filters let through.
 
@@ -30,12 +34,13 @@ def may_match(
         partition: what the folder's name says.
         types: of the partition columns.
         filters: Spark's; those of other columns, and those not known here, exclude nothing.
+        zone: of timestamps in the names of folders.
     """
     for one in filters:
         (name, *inside) = getattr(one, "attribute", ("",))
         if inside or name not in types:
             continue
-        value = partition_scalar(partition.get(name), types[name]).as_py()
+        value = partition_scalar(partition.get(name), types[name], zone).as_py()
         if not _passes(one, value):
             return False
     return True

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from enum import Enum
 from typing import Any, Final
 
 from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import PlanError
 from spark_strategy.tfrecord.files import Place, file_root_here
+from spark_strategy.tfrecord.listing import Listing
+from spark_strategy.tfrecord.option_texts import OptionTexts, refuse_unknown
 from spark_strategy.tfrecord.wire import Message
 
 
@@ -53,11 +56,21 @@ class Options:
         if_exists: ``ifExists``: "append", "error" or "ignore" where the path has files already.
         max_files: ``maxFilesPerTrigger``: of a stream; 0 for all.
         max_age_s: ``maxFileAge``: seconds behind the newest after which a stream forgets files.
+        max_seen: ``maxSeenFiles``: of which a stream's offset knows that they were taken; 0 for
+            all.
         partition_bytes: ``maxPartitionBytes``: small files are read together up to this.
         checkpoint: ``checkpointLocation`` of a stream that is written.
         pushes_filters: ``filterPushdown``: skip folders that a filter excludes.
         root: where paths without a scheme are: the session's, or ``defaultFilesystem``.
         storage: ``storageOptions``: fsspec's, as JSON.
+        listing: ``recursiveFileLookup``, ``pathGlobFilter``, ``modifiedAfter``,
+            ``modifiedBefore`` and ``basePath``: which files are read.
+        infers_partitions: ``partitionColumnTypeInference``: whether folders' values may be other
+            than text; the session's.
+        zone: ``timeZone``: of timestamps in the names of folders; the session's.
+        ignores_missing: ``ignoreMissingFiles``: files that are gone meanwhile are left out.
+        is_dynamic: ``partitionOverwriteMode``: whether overwrite replaces only those folders that
+            it writes to; the session's.
     """
 
     message: Message
@@ -71,11 +84,17 @@ class Options:
     if_exists: str
     max_files: int
     max_age_s: int
+    max_seen: int
     partition_bytes: int
     checkpoint: str
     pushes_filters: bool
     root: FileRoot
+    infers_partitions: bool
+    zone: tzinfo
+    ignores_missing: bool
+    is_dynamic: bool
     storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    listing: Listing = field(default_factory=Listing)
 
     def place(self, path: str) -> Place:
         """A path that a user gave."""
@@ -88,12 +107,20 @@ def parse_options(given: Mapping[str, str], **defaults: str) -> Options:
     """Options as Spark hands them over; names in any case.
 
     Raises:
-        PlanError: a value makes no sense.
+        PlanError: a name is not known, or a value makes no sense.
     """
+    refuse_unknown(given)
     texts = {name.lower(): value for name, value in {**defaults, **given}.items()}
-    choose, number = _Reader(texts).choose, _Reader(texts).number
+    one = OptionTexts(texts)
+    choose, number, flag, zone = one.choose, one.number, one.flag, one.zone()
+    listing = Listing(
+        ignores_folders=flag("recursiveFileLookup"),
+        name=texts.get("pathglobfilter", ""),
+        after=one.time("modifiedAfter", zone),
+        before=one.time("modifiedBefore", zone),
+    )
     compression = "codec" if "compression" not in texts else "compression"
-    return Options(
+    made = Options(
         message=choose("recordType", "example", _MESSAGES),
         gzip=choose(compression, "", _CODECS),
         mode=choose("mode", "failfast", {mode.value.lower(): mode for mode in Mode}),
@@ -105,12 +132,21 @@ def parse_options(given: Mapping[str, str], **defaults: str) -> Options:
         if_exists=choose("ifExists", "append", {n: n for n in ("append", "error", "ignore")}),
         max_files=number("maxFilesPerTrigger", "all") or 0,
         max_age_s=number("maxFileAge", str(7 * 24 * 3600)) or 0,
+        max_seen=number("maxSeenFiles", "10000") or 0,
         partition_bytes=number("maxPartitionBytes", str(32 << 20)) or 1,
         checkpoint=texts.get("checkpointlocation", ""),
-        pushes_filters=choose("filterPushdown", "false", {"true": True, "false": False}),
+        pushes_filters=flag("filterPushdown"),
         root=_root(texts.get("defaultfilesystem", ""), texts.get("fileroot", "")),
+        infers_partitions=flag("partitionColumnTypeInference", "true"),
+        zone=zone,
+        ignores_missing=flag("ignoreMissingFiles"),
+        is_dynamic=choose("partitionOverwriteMode", "static", {"static": False, "dynamic": True}),
         storage=_storage(texts.get("storageoptions", "{}")),
+        listing=listing,
     )
+    if not texts.get("basepath"):
+        return made
+    return replace(made, listing=replace(listing, base=made.place(texts["basepath"])))
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -132,23 +168,3 @@ def _storage(text: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise PlanError("storageOptions is not a JSON object of fsspec's options.")
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    texts: Mapping[str, str]
-
-    def choose(self, name: str, default: str, choices: Mapping[str, Any]) -> Any:
-        text = self.texts.get(name.lower(), default)
-        if text.lower() not in choices:
-            known = ", ".join(choice or "(empty)" for choice in choices)
-            raise PlanError(f"{name}={text!r} is none of {known}.")
-        return choices[text.lower()]
-
-    def number(self, name: str, default: str) -> int | None:
-        text = self.texts.get(name.lower(), default)
-        if text.lower() == "all":
-            return None
-        if not text.isdigit() or int(text) == 0:
-            raise PlanError(f"{name}={text!r} is neither a whole number above 0 nor 'all'.")
-        return int(text)

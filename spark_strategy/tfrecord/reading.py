@@ -13,7 +13,7 @@ import pyarrow as pa
 from spark_strategy.errors import DataError, PlanError
 from spark_strategy.tfrecord.decoding import decode_batch
 from spark_strategy.tfrecord.features import Feature, check_message
-from spark_strategy.tfrecord.files import File, Place
+from spark_strategy.tfrecord.files import File
 from spark_strategy.tfrecord.options import Mode, Options
 from spark_strategy.tfrecord.partitions import partition_scalar
 from spark_strategy.tfrecord.records import Piece, read_pieces
@@ -22,6 +22,10 @@ from spark_strategy.tfrecord.wire import HEADER_BYTES, Message
 # Rows of a batch, and cells (a span of 16 bytes for each).
 _ROWS: Final = 10_000
 _CELLS: Final = 1_000_000
+
+TO_GO_ON: Final = (
+    "To go on without such records set mode to DROPMALFORMED, or to PERMISSIVE for null rows."
+)
 
 _log = logging.getLogger(__name__)
 
@@ -68,16 +72,33 @@ class Plan:
                 "be null. Make them nullable, or choose FAILFAST or DROPMALFORMED."
             )
 
+    def check_folders(self, files: Sequence[File]) -> None:
+        """Refuse folders whose names are no values of their columns.
 
-def read_file(place: Place, file: File, plan: Plan) -> Iterator[pa.RecordBatch]:
+        Raises:
+            PlanError: with the value and the type.
+        """
+        for column in self.columns:
+            if column.name in self.partitioned:
+                for text in {file.partition.get(column.name) for file in files}:
+                    partition_scalar(text, column.arrow, self.options.zone)
+
+
+def read_file(file: File, plan: Plan) -> Iterator[pa.RecordBatch]:
     """The batches of one file.
 
     Raises:
-        DataError: mode is FAILFAST and a record cannot be read; with its file and offset.
+        DataError: mode is FAILFAST and a record cannot be read; with its file and offset. Or the
+            file is gone, and ``ignoreMissingFiles`` is false.
     """
     most = max(64, min(_ROWS, _CELLS // (len(plan.columns) + 1)))
     dropped = 0
-    with place.filesystem.open(file.path, "rb") as stream:
+    try:
+        stream = file.open()
+    except FileNotFoundError as error:
+        missing([file.url], plan.options, error)
+        return
+    with stream:
         for piece in read_pieces(stream, most=most):
             batch, lost = _batch(piece, file, plan)
             dropped += lost
@@ -85,6 +106,21 @@ def read_file(place: Place, file: File, plan: Plan) -> Iterator[pa.RecordBatch]:
                 yield batch
     if dropped:
         _log.warning("%s: left out %d records that could not be read", file.path, dropped)
+
+
+def missing(urls: Sequence[str], options: Options, cause: BaseException | None = None) -> None:
+    """Log files that are gone since they were listed, where that is allowed.
+
+    Raises:
+        DataError: it is not allowed.
+    """
+    many = f" and {len(urls) - 1} more" if urls[1:] else ""
+    if not options.ignores_missing:
+        raise DataError(
+            f"{urls[0]}{many} is gone since it was listed. To go on without such files set "
+            "ignoreMissingFiles to true."
+        ) from cause
+    _log.warning("%s%s is gone since it was listed: left out", urls[0], many)
 
 
 def _batch(piece: Piece, file: File, plan: Plan) -> tuple[pa.RecordBatch, int]:
@@ -96,17 +132,16 @@ def _batch(piece: Piece, file: File, plan: Plan) -> tuple[pa.RecordBatch, int]:
     if piece.damage:
         said[rows] = f"{file.path} at byte {piece.offset + piece.scan.used}: {piece.damage}"
     if said and mode is Mode.FAILFAST:
-        raise DataError(
-            f"{said[min(said)]}. To go on without such records set mode to DROPMALFORMED, or to "
-            "PERMISSIVE for null rows."
-        )
+        raise DataError(f"{said[min(said)]}. {TO_GO_ON}")
     arrays = dict(zip((feature.name for feature in features), decoded.arrays, strict=True))
     if piece.damage and mode is Mode.PERMISSIVE:  # a null row for the rest of the file
         rows += 1
         arrays = {name: pa.concat_arrays([a, pa.nulls(1, a.type)]) for name, a in arrays.items()}
     for column in plan.columns:
         if column.name in plan.partitioned:
-            value = partition_scalar(file.partition.get(column.name), column.arrow)
+            value = partition_scalar(
+                file.partition.get(column.name), column.arrow, plan.options.zone
+            )
             arrays[column.name] = pa.repeat(value, rows)
         elif column.name == plan.corrupt:
             arrays[column.name] = pa.array([said.get(row) for row in range(rows)], column.arrow)

@@ -13,6 +13,20 @@ from spark_strategy.tfrecord.wire import HEADER_BYTES, Data, Scan, Stop
 
 CHUNK_BYTES: Final = 4 << 20
 _GZIP: Final = b"\x1f\x8b\x08"
+_ZLIB: Final = "TensorFlow's ZLIB compression, which is not supported: write it as GZIP"
+_OTHERS: Final = {
+    b"\x78\x01": _ZLIB,
+    b"\x78\x5e": _ZLIB,
+    b"\x78\x9c": _ZLIB,
+    b"\x78\xda": _ZLIB,
+    b"PAR1": "Parquet",
+    b"Obj\x01": "Avro",
+    b"ORC": "ORC",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstandard",
+    b"PK\x03\x04": "a zip archive",
+    b"\x89HDF": "HDF5",
+}
 _STOPS: Final = {
     Stop.LENGTH_CRC: "the length of this record does not fit its checksum",
     Stop.TRUNCATED: "the file ends within this record",
@@ -72,6 +86,8 @@ def read_pieces(raw: BinaryIO, *, most: int, chunk_bytes: int = CHUNK_BYTES) -> 
             done = scan.stop is not Stop.END or scan.used == len(data)
             final = scan.stop in (Stop.LENGTH_CRC, Stop.TOO_LONG) or (ended and done)
             damage = _STOPS.get(scan.stop) if final else None
+            if damage and not offset and not len(scan.records):
+                damage = f"{damage}{looks_like(data[:64].tobytes(), scan.stop)}"
             if len(scan.records) or damage:
                 yield Piece(data, scan, offset, broken or damage if damage else None)
             data, offset = data[scan.used :], offset + scan.used
@@ -84,6 +100,17 @@ def read_pieces(raw: BinaryIO, *, most: int, chunk_bytes: int = CHUNK_BYTES) -> 
             if broken and not rest:
                 yield Piece(b"", codec().scan(b"", most=1), offset, broken)
             return
+
+
+def looks_like(head: bytes, stop: Stop) -> str:
+    """What else a file may be whose first record cannot be read, for a message."""
+    if stop is not Stop.LENGTH_CRC and len(head) >= HEADER_BYTES:
+        return ""
+    kind = next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), "")
+    if not kind:
+        text = all(byte >= 32 or byte in b"\t\r\n" for byte in head[:HEADER_BYTES])
+        kind = "text" if text and head else ""
+    return f", so that this is not a TFRecord file; it looks like {kind}" if kind else ""
 
 
 def _read(stream: BinaryIO, size: int) -> tuple[bytes, str | None]:

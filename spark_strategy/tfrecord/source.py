@@ -21,13 +21,14 @@ from pyspark.sql.types import StructType
 
 from spark_strategy.errors import PlanError
 from spark_strategy.spark.capacity import file_root, is_connect
+from spark_strategy.spark.session import own_python, short_errors, traceback_kept
 from spark_strategy.tfrecord.features import features_of
-from spark_strategy.tfrecord.files import File, Place, find_files, paths_of
-from spark_strategy.tfrecord.inference import inferred_fields
+from spark_strategy.tfrecord.files import File, Place, paths_of
+from spark_strategy.tfrecord.listing import find_files
 from spark_strategy.tfrecord.options import Mode, Options, parse_options
 from spark_strategy.tfrecord.partitions import partition_types
 from spark_strategy.tfrecord.reading import Plan, read_file
-from spark_strategy.tfrecord.records import Piece, read_pieces
+from spark_strategy.tfrecord.schemas import kept_fields, schema_fields
 from spark_strategy.tfrecord.writing import (
     Job,
     abort,
@@ -61,26 +62,25 @@ class TFRecordDataSource(DataSource):
         """What ``format`` calls it."""
         return "tfrecord"
 
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self._read_options()  # Spark makes it in ``load``, so that mistakes are answered there
+
     def _read_options(self) -> tuple[Options, list[Place]]:
         options = parse_options(self.options, **self.defaults)
         return options, [options.place(path) for path in paths_of(self.options)]
 
+    @traceback_kept()
     def schema(self) -> StructType:
         """The schema that a part of the records, or all of them, has."""
         options, places = self._read_options()
-        files = find_files(places)
-        if not files:
+        files = find_files(places, options.listing)
+        fields = schema_fields(options, files) if files else kept_fields(places)
+        if fields is None:
             raise PlanError(
                 f"No files in {', '.join(place.url for place in places)} to infer a schema from. "
                 "Give one: spark.read.schema('a BIGINT').format('tfrecord')."
             )
-        partitions = partition_types(files)
-        fields = inferred_fields(options.message, _sample(places[0], files, options))
-        fields = [field for field in fields if field["name"] not in partitions]
-        fields += [
-            {"name": name, "type": kind, "nullable": True, "metadata": {}}
-            for name, kind in partitions.items()
-        ]
         if options.columns:
             by_name = {field["name"]: field for field in fields}
             if missing := [name for name in options.columns if name not in by_name]:
@@ -91,12 +91,15 @@ class TFRecordDataSource(DataSource):
             fields.append({"name": name, "type": "string", "nullable": True, "metadata": {}})
         return StructType.fromJson({"type": "struct", "fields": fields})
 
+    @traceback_kept()
     def reader(self, schema: StructType) -> DataSourceReader:
         """Reads these columns."""
         options, places = self._read_options()
+        files = find_files(places, options.listing)
         kind = _FilteringReader if options.pushes_filters else _Reader
-        return kind(*_planned(schema, options, places))
+        return kind(_planned(schema, options, files), files)
 
+    @traceback_kept()
     def writer(self, schema: StructType, overwrite: bool) -> DataSourceArrowWriter:  # noqa: FBT001
         """Writes these columns."""
         job = self._job(schema, overwrite=overwrite)
@@ -112,9 +115,7 @@ class TFRecordDataSource(DataSource):
         from spark_strategy.tfrecord.streaming import StreamReader
 
         options, places = self._read_options()
-        plan, files, place = _planned(schema, options, places, must_exist=False)
-        del files
-        return StreamReader(plan, place)
+        return StreamReader(_planned(schema, options, []), places)
 
     def streamWriter(  # noqa: N802 - Spark's name
         self,
@@ -132,7 +133,7 @@ class TFRecordDataSource(DataSource):
 
     def _job(self, schema: StructType, *, overwrite: bool) -> Job:
         options, places = self._read_options()
-        job = Job(places[0], features_of(schema.jsonValue()), options, overwrite)
+        job = Job(places[0], features_of(schema.jsonValue()), options, overwrite, schema.json())
         job.check()
         return job
 
@@ -140,42 +141,37 @@ class TFRecordDataSource(DataSource):
 def register_tfrecord(spark: SparkSession) -> None:
     """Make ``format("tfrecord")`` known to a session, classic or Connect.
 
-    Paths without a scheme then mean the session's default filesystem, and folders are skipped by
-    filters where ``spark.sql.python.filterPushdown.enabled`` is on.
+    Paths without a scheme then mean the session's default filesystem, and the settings of the
+    session that ``_SETTINGS`` lists are the defaults of the options. Spark hands a Python source
+    no settings later: call this again when one has changed.
     """
-    defaults = {"filterPushdown": spark.conf.get(_PUSHDOWN, "false") or "false"}
+    asked = {option: spark.conf.get(key, None) for option, key in _SETTINGS.items()}
+    defaults = {option: value for option, value in asked.items() if value}
     # A Connect client sees only what the settings say; its server's Python looks for the rest.
     if not is_connect(spark) or spark.conf.get(_DEFAULT, None):
         defaults["fileRoot"] = json.dumps(asdict(file_root(spark)))
-    spark.dataSource.register(
-        type("TFRecordDataSource", (TFRecordDataSource,), {"defaults": defaults})
-    )
+    source = type("TFRecordDataSource", (TFRecordDataSource,), {"defaults": defaults})
+    with own_python(spark), short_errors(spark):
+        spark.dataSource.register(source)
 
 
-_PUSHDOWN: Final = "spark.sql.python.filterPushdown.enabled"
+# Options whose default is a setting of the session.
+_SETTINGS: Final = {
+    "filterPushdown": "spark.sql.python.filterPushdown.enabled",
+    "partitionOverwriteMode": "spark.sql.sources.partitionOverwriteMode",
+    "partitionColumnTypeInference": "spark.sql.sources.partitionColumnTypeInference.enabled",
+    "ignoreMissingFiles": "spark.sql.files.ignoreMissingFiles",
+    "timeZone": "spark.sql.session.timeZone",
+}
 _DEFAULT: Final = "spark.hadoop.fs.defaultFS"
 
 
-def _sample(place: Place, files: Sequence[File], options: Options) -> Iterator[tuple[str, Piece]]:
-    """Pieces of the files that a schema is inferred from."""
-    step = max(1, len(files) // (options.sample_files or len(files)))
-    for file in files[::step][: options.sample_files]:
-        left = options.sample_records
-        with place.filesystem.open(file.path, "rb") as stream:
-            for piece in read_pieces(stream, most=min(left or 10_000, 10_000)):
-                yield file.path, piece
-                if left is not None and (left := left - len(piece.scan.records)) <= 0:
-                    break
-
-
-def _planned(
-    schema: StructType, options: Options, places: Sequence[Place], *, must_exist: bool = True
-) -> tuple[Plan, list[File], Place]:
-    files = find_files(places) if must_exist else []
+def _planned(schema: StructType, options: Options, files: Sequence[File]) -> Plan:
     columns = features_of(schema.jsonValue())
     plan = Plan(columns, frozenset(partition_types(files)), options)
     plan.check()
-    return plan, files, places[0]
+    plan.check_folders(files)
+    return plan
 
 
 @dataclass
@@ -200,18 +196,18 @@ def grouped(files: Sequence[File], most_bytes: int) -> list[Files]:
 
 
 class _Reader(DataSourceReader):
-    def __init__(self, plan: Plan, files: Sequence[File], place: Place) -> None:
+    def __init__(self, plan: Plan, files: Sequence[File]) -> None:
         self._plan = plan
         self._files = list(files)
-        self._place = place
 
     def partitions(self) -> list[InputPartition]:
         return [*grouped(self._files, self._plan.options.partition_bytes)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         if isinstance(partition, Files):  # Spark makes up one for no files
-            for file in partition.files:
-                yield from read_file(self._place, file, self._plan)
+            with traceback_kept():
+                for file in partition.files:
+                    yield from read_file(file, self._plan)
 
 
 class _FilteringReader(_Reader):
@@ -225,7 +221,10 @@ class _FilteringReader(_Reader):
             for column in self._plan.columns
             if column.name in self._plan.partitioned
         }
-        self._files = [file for file in self._files if may_match(file.partition, types, filters)]
+        zone = self._plan.options.zone
+        self._files = [
+            file for file in self._files if may_match(file.partition, types, filters, zone)
+        ]
         return filters  # Spark looks at the rows again
 
 
@@ -247,12 +246,14 @@ class _Writer(DataSourceArrowWriter):
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    @traceback_kept()
     def write(self, iterator: Iterator[pa.RecordBatch]) -> Written:
         try:
             return Written(write_files(self._job, iterator, task_name()))
         finally:
             withdraw_if_late(self._job)
 
+    @traceback_kept()
     def commit(self, messages: Sequence[Any]) -> None:
         commit(self._job, [message.files for message in messages if message is not None])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import pyarrow as pa
 from pyspark.sql.datasource import (
@@ -13,8 +15,9 @@ from pyspark.sql.datasource import (
 )
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxFiles
 
-from spark_strategy.tfrecord.files import File, Place, find_files
-from spark_strategy.tfrecord.reading import Plan, read_file
+from spark_strategy.tfrecord.files import File, Place
+from spark_strategy.tfrecord.listing import find_files
+from spark_strategy.tfrecord.reading import Plan, missing, read_file
 from spark_strategy.tfrecord.source import Files, Written, grouped, task_name
 from spark_strategy.tfrecord.writing import (
     Job,
@@ -25,22 +28,27 @@ from spark_strategy.tfrecord.writing import (
     write_files,
 )
 
+# Characters of a file's mark: 8 bytes in base 64. That a new file among 10,000 gets the mark of
+# another one by chance has the odds 5e-16.
+_MARK: Final = 11
+
 
 class StreamReader(DataSourceStreamReader):
-    """New files of a folder, each once.
+    """New files of some folders, each once.
 
-    An offset holds the files read so far by path and time, without those that are ``maxFileAge``
-    older than the newest: files that come later with such a time are ignored, as by Spark's own
-    file source.
+    An offset names the files of its batch, and holds 8 bytes for each file that was taken before.
+    Of these it keeps the newest ``maxSeenFiles``, and none that is ``maxFileAge`` older than the
+    newest one. Files that come later with a time before all that are kept are ignored, as Spark's
+    own file source ignores those older than ``maxFileAge``.
     """
 
-    def __init__(self, plan: Plan, place: Place) -> None:
+    def __init__(self, plan: Plan, places: Sequence[Place]) -> None:
         self._plan = plan
-        self._place = place
+        self._places = list(places)
 
     def initialOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
-        """Nothing read yet."""
-        return {"files": {}}
+        """Nothing taken yet."""
+        return {"batch": [], "since": None, "seen": ""}
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802 - Spark's name
         """``maxFilesPerTrigger``."""
@@ -48,29 +56,49 @@ class StreamReader(DataSourceStreamReader):
         return ReadMaxFiles(most) if most else ReadAllAvailable()
 
     def latestOffset(self, start: dict[str, Any], limit: ReadLimit) -> dict[str, Any]:  # noqa: N802
-        """The files read when the next batch is done: the oldest new ones first."""
-        seen: Mapping[str, float] = start["files"]
-        found = {file.path: file.modified for file in self._found()}
-        newest = max([*seen.values(), *found.values()], default=0.0)
-        # HDFS counts milliseconds, the others seconds.
-        age = self._plan.options.max_age_s * (1000 if newest > 1e11 else 1)
+        """The files of the next batch: the oldest new ones first."""
+        files = {file.url: file for file in self._found()}
+        since, taken = start["since"], {*marks_of(start["seen"]), *map(mark, start["batch"])}
         new = sorted(
-            (modified, path)
-            for path, modified in found.items()
-            if path not in seen and modified >= newest - age
+            (file.modified, url)
+            for url, file in files.items()
+            if mark(url) not in taken and (since is None or file.modified >= since)
         )
+        if not new:
+            return start
         most = limit.max_files if isinstance(limit, ReadMaxFiles) else len(new)
-        kept = {path: time for path, time in seen.items() if time >= newest - age}
-        return {"files": {**kept, **{path: time for time, path in new[:most]}}}
+        batch = [url for _, url in new[:most]]
+        taken.update(map(mark, batch))
+        times = sorted((file.modified for url, file in files.items() if mark(url) in taken))
+        since = max(since or 0.0, self._oldest_kept(times))
+        kept = sorted(
+            mark(url)
+            for url, file in files.items()
+            if mark(url) in taken and file.modified >= since
+        )
+        return {"batch": batch, "since": since, "seen": "".join(kept)}
+
+    def _oldest_kept(self, times: Sequence[float]) -> float:
+        """The time from which on taken files are kept, of the times of all that were taken."""
+        options = self._plan.options
+        most = options.max_seen or len(times)
+        return max(times[-1] - options.max_age_s, times[max(0, len(times) - most)])
 
     def _found(self) -> list[File]:
-        filesystem = self._place.filesystem
-        return find_files([self._place]) if filesystem.exists(self._place.path) else []
+        return find_files(self._places, self._plan.options.listing, must_exist=False)
 
     def partitions(self, start: dict[str, Any], end: dict[str, Any]) -> Sequence[InputPartition]:
-        """The files of one batch."""
-        new = end["files"].keys() - start["files"].keys()
-        files = [file for file in self._found() if file.path in new]
+        """The files of one batch.
+
+        Raises:
+            DataError: one is gone, and ``ignoreMissingFiles`` is false.
+        """
+        if start == end:
+            return []
+        found = {file.url: file for file in self._found()}
+        if gone := [url for url in end["batch"] if url not in found]:
+            missing(gone, self._plan.options)
+        files = [found[url] for url in end["batch"] if url in found]
         return grouped(files, self._plan.options.partition_bytes)
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
@@ -79,7 +107,18 @@ class StreamReader(DataSourceStreamReader):
         for file in partition.files:
             partitioned = frozenset(file.partition)
             plan = Plan(self._plan.columns, partitioned, self._plan.options)
-            yield from read_file(self._place, file, plan)
+            yield from read_file(file, plan)
+
+
+def mark(url: str) -> str:
+    """Eight bytes that stand for a file, as 11 characters of text."""
+    digest = hashlib.sha256(url.encode()).digest()[:8]
+    return base64.urlsafe_b64encode(digest)[:_MARK].decode()
+
+
+def marks_of(text: str) -> list[str]:
+    """The marks that an offset holds one after the other."""
+    return [text[at : at + _MARK] for at in range(0, len(text), _MARK)]
 
 
 class StreamWriter(DataSourceStreamArrowWriter):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +15,12 @@ import pyarrow as pa
 from spark_strategy.errors import PlanError, SparkStrategyError
 from spark_strategy.tfrecord.encoding import encode_batch
 from spark_strategy.tfrecord.features import Feature, check_message
-from spark_strategy.tfrecord.files import Place, find_files
+from spark_strategy.tfrecord.files import Place
+from spark_strategy.tfrecord.listing import find_files
+from spark_strategy.tfrecord.open_files import OpenFiles
 from spark_strategy.tfrecord.options import Options
 from spark_strategy.tfrecord.partitions import folder_of
+from spark_strategy.tfrecord.schemas import KEPT_SCHEMA
 
 # Readers pass over it. Each job has its own: a common parent would be removed by the one that ends
 # while another begins.
@@ -35,6 +37,7 @@ class Job:
         features: of the rows, in order.
         options: of the write.
         overwrite: whether what is there is replaced.
+        schema: of the rows, as Spark writes it in JSON.
         key: names the job's temporary folder, and its files.
     """
 
@@ -42,6 +45,7 @@ class Job:
     features: Sequence[Feature]
     options: Options
     overwrite: bool
+    schema: str
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -68,6 +72,11 @@ class Job:
                 "at least one other column to write."
             )
         check_message(self.stored, self.options.message)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether overwrite replaces only the folders that it writes to."""
+        return self.options.is_dynamic and bool(self.options.partition_by)
 
     def exists(self) -> bool:
         """Whether files are there already."""
@@ -125,27 +134,13 @@ def write_files(job: Job, batches: Iterable[pa.RecordBatch], name: str) -> tuple
     Raises:
         DataError: a null inside an array.
     """
-    filesystem = job.place.filesystem
     suffix = ".tfrecord.gz" if job.options.gzip else ".tfrecord"
-    open_files: dict[str, BinaryIO] = {}
-    with ExitStack() as stack:
+    with OpenFiles(job.place, job.scratch, gzip=job.options.gzip) as files:
         for batch in batches:
             for folder, rows in _by_folder(job, batch):
                 relative = f"{folder}/{name}{suffix}".lstrip("/")
-                if relative not in open_files:
-                    path = f"{job.scratch}/{relative}"
-                    filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-                    open_files[relative] = _open(filesystem, path, job.options, stack)
-                open_files[relative].write(encode_batch(rows, job.stored, job.options.message))
-    return tuple(open_files)
-
-
-def _open(filesystem: Any, path: str, options: Options, stack: ExitStack) -> BinaryIO:
-    raw = stack.enter_context(filesystem.open(path, "wb"))
-    if not options.gzip:
-        return cast(BinaryIO, raw)
-    # Neither time nor name in the header: the same rows make the same file.
-    return cast(BinaryIO, stack.enter_context(gzip.GzipFile("", "wb", 6, raw, 0)))
+                files.write(relative, encode_batch(rows, job.stored, job.options.message))
+    return files.names
 
 
 def _by_folder(job: Job, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -166,8 +161,14 @@ def _by_folder(job: Job, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.Record
     for code in range(int(codes.max()) + 1):
         rows = np.flatnonzero(codes == code)
         first = int(rows[0])
-        values = {name: batch.column(names.index(name))[first].as_py() for name in by}
-        yield folder_of(values), rest.take(pa.array(rows))
+        values = {name: _value(batch.column(names.index(name))[first]) for name in by}
+        yield folder_of(values, job.options.zone), rest.take(pa.array(rows))
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    value = scalar.as_py()
+    # As a Python float it would get digits that it never had: 0.10000000149011612.
+    return np.float32(value) if value is not None and pa.types.is_float32(scalar.type) else value
 
 
 def commit(job: Job, written: Iterable[Sequence[str]], *, replaces: str = "") -> None:
@@ -186,12 +187,25 @@ def commit(job: Job, written: Iterable[Sequence[str]], *, replaces: str = "") ->
     for relative in moved:
         filesystem.makedirs(f"{root}/{relative}".rpartition("/")[0], exist_ok=True)
         filesystem.mv(f"{job.scratch}/{relative}", f"{root}/{relative}")
+    new = {relative.rpartition("/")[0] for relative in moved}
     for path in before:
-        if job.overwrite or (replaces and path.rpartition("/")[2].startswith(replaces)):
+        folder, _, name = path[len(root.rstrip("/")) + 1 :].rpartition("/")
+        replaced = job.overwrite and (not job.is_dynamic or folder in new)
+        if replaced or (replaces and name.startswith(replaces)):
             filesystem.rm(path)
+    _keep_schema(job, has_rows=bool(moved) or (bool(before) and not job.overwrite))
     abort(job)
     with filesystem.open(f"{root}/{_SUCCESS}", "wb"):
         pass
+
+
+def _keep_schema(job: Job, *, has_rows: bool) -> None:
+    """Write down the schema where no record tells it."""
+    filesystem, path = job.place.filesystem, f"{job.place.path}/{KEPT_SCHEMA}"
+    _remove(filesystem, path)
+    if not has_rows:
+        with filesystem.open(path, "wb") as stream:
+            stream.write(job.schema.encode())
 
 
 def abort(job: Job) -> None:

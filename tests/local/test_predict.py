@@ -415,6 +415,32 @@ def test_streams_are_scored(
     )
 
 
+def test_a_sql_function_stands_wherever_a_pandas_udf_may(spark: SparkSession) -> None:
+    """In aggregates, filters, HAVING, lateral and other joins, windows; a NULL is a null."""
+    layer = keras.layers.Dense(2, use_bias=False, kernel_initializer="identity")
+    model = keras.Sequential([keras.Input((2,)), layer])
+    register_udf(spark, "score", model, idle_s=IDLE_S, on_error="null")
+    rows = "SELECT CAST(id AS DOUBLE) AS a, id % 3 AS g FROM range(9)"
+    spark.sql(rows).createOrReplaceTempView("numbers")
+    score = "score(a, 1)[0]"
+    for query, expected in (
+        (f"SELECT avg({score}) FROM numbers", [(4.0,)]),
+        (f"SELECT count(*) FILTER (WHERE {score} > 3) FROM numbers", [(5,)]),
+        (f"SELECT g FROM numbers GROUP BY g HAVING max({score}) > 7", [(2,)]),
+        (f"SELECT s FROM numbers, LATERAL (SELECT {score} AS s) WHERE a = 8", [(8.0,)]),
+        (f"SELECT a FROM numbers WHERE {score} > 7", [(8.0,)]),
+        (f"SELECT a FROM numbers ORDER BY -{score} LIMIT 1", [(8.0,)]),
+        (f"SELECT DISTINCT sum({score}) OVER () FROM numbers", [(36.0,)]),
+        ("SELECT score(a, NULL) FROM numbers WHERE a < 2", [(None,), (None,)]),
+    ):
+        assert [tuple(row) for row in spark.sql(query).collect()] == expected, query
+    with pytest.raises(PythonException) as raised:
+        spark.sql("SELECT score(a, 1, 2) FROM numbers").collect()
+    said = str(raised.value).splitlines()
+    assert "Traceback" not in str(raised.value)
+    assert any("PlanError" in line for line in said[:3])
+
+
 def test_sql_calls_a_model(
     spark: SparkSession, frame: DataFrame, matrix_model: keras.Model, image_model: keras.Model
 ) -> None:

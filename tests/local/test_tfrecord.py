@@ -292,7 +292,7 @@ def test_damaged_files_are_refused_skipped_or_told(spark: SparkSession, tmp_path
     inferred = load(spark, path, mode="PERMISSIVE", sampleRecords="1")
     assert inferred.columns == ["x", "_corrupt_record"]
     for schema, values, why in (
-        ("x INT", [2**40], "has a value that is no int32"),
+        ("x INT", [2**40], "has the value 1099511627776, which int32 cannot hold"),
         ("x LONG", [1, 2], "has 2 values, but its column is no array"),
         ("x STRING", [b"\xff"], "is no UTF-8"),
     ):
@@ -303,6 +303,39 @@ def test_damaged_files_are_refused_skipped_or_told(spark: SparkSession, tmp_path
     cut.write_bytes(gzip.compress(path.read_bytes())[:-12])
     with pytest.raises(PySparkException, match=r"GZIP stream is damaged|do not fit"):
         load(spark, cut, "x LONG").collect()
+
+
+def test_the_tasks_run_in_this_python(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a virtual environment that is not activated, whose python3 is not first on PATH."""
+    monkeypatch.delenv("PYSPARK_PYTHON", raising=False)
+    monkeypatch.setattr(spark.sparkContext, "pythonExec", "/there/is/no/python3")
+    register_tfrecord(spark)
+    save(spark.range(3), tmp_path / "t")
+    assert load(spark, tmp_path / "t").count() == 3
+    assert spark.sparkContext.pythonExec == "/there/is/no/python3"
+
+
+def test_the_first_line_of_an_error_says_what_is_wrong(spark: SparkSession, tmp_path: Path) -> None:
+    """Neither a traceback of the worker nor a stack of the JVM stands in front of it."""
+    (tmp_path / "part.tfrecord").write_text("these are not records")
+    with pytest.raises(PySparkException) as raised:
+        load(spark, tmp_path)
+    first = str(raised.value).splitlines()[0]
+    assert "part.tfrecord at byte 0" in first
+    assert "looks like text" in first
+    with pytest.raises(PySparkException, match="Did you mean 'recursiveFileLookup'"):
+        load(spark, tmp_path, "x LONG", recursiveFileLookups="true")
+
+
+def test_a_view_of_files_and_an_empty_table(spark: SparkSession, tmp_path: Path) -> None:
+    """SQL names the files with OPTIONS; a table without rows is one."""
+    save(spark.sql("SELECT 1L AS a, 'x' AS b WHERE false"), tmp_path / "t")
+    spark.sql(f"CREATE TEMPORARY VIEW empty USING tfrecord OPTIONS (path '{tmp_path / 't'}')")
+    found = spark.table("empty")
+    assert found.schema.simpleString() == "struct<a:bigint,b:string>"
+    assert found.collect() == []
 
 
 def test_bad_input_is_refused_before_a_job(spark: SparkSession, tmp_path: Path) -> None:

@@ -131,7 +131,10 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ml.tokens": (("errors",), ("pyspark",)),
     "tfrecord": (("errors", "data.paths", "tfrecord"), ("numpy", "pyarrow", "fsspec")),
     "tfrecord.build_codec": ((), ("cffi",)),
-    "tfrecord.source": (("errors", "spark.capacity", "tfrecord"), ("pyspark", "pyarrow")),
+    "tfrecord.source": (
+        ("errors", "spark.capacity", "spark.session", "tfrecord"),
+        ("pyspark", "pyarrow"),
+    ),
     "tfrecord.streaming": (("tfrecord",), ("pyspark", "pyarrow")),
     "tfrecord.filters": (("tfrecord",), ("pyspark", "pyarrow")),
     "file_lock": ((), ()),

@@ -23,8 +23,9 @@ from spark_strategy.tfrecord.codec import codec
 from spark_strategy.tfrecord.decoding import decode_batch
 from spark_strategy.tfrecord.encoding import encode_batch
 from spark_strategy.tfrecord.features import Feature, features_of
-from spark_strategy.tfrecord.files import Place, file_root_here, find_files
+from spark_strategy.tfrecord.files import Place, file_root_here
 from spark_strategy.tfrecord.inference import Survey
+from spark_strategy.tfrecord.listing import find_files
 from spark_strategy.tfrecord.options import Mode, parse_options
 from spark_strategy.tfrecord.partitions import folder_of, partition_types
 from spark_strategy.tfrecord.reading import Plan, read_file
@@ -238,8 +239,8 @@ def test_slices_and_nulls_are_encoded_as_they_are(tmp_path: Path) -> None:
     batch = pa.record_batch(arrays, [f.name for f in made])
     path = tmp_path / "f"
     path.write_bytes(b"".join(_halves(batch, made)))
-    (file,) = find_files([place := Place(f"file://{path}", {})])
-    read = list(read_file(place, file, Plan(made, frozenset(), parse_options({}))))
+    (file,) = find_files([Place(f"file://{path}", {})])
+    read = list(read_file(file, Plan(made, frozenset(), parse_options({}))))
     assert pa.Table.from_batches(read).to_pydict() == batch.to_pydict()
     assert np.sum([one.num_rows for one in read]) == 3
 
