@@ -64,7 +64,7 @@ class TFRecordDataSource(DataSource):
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
-        self._read_options()  # Spark makes it in ``load``, so that mistakes are answered there
+        self._read_options()  # Spark makes it to plan, so that mistakes are answered before a task
 
     def _read_options(self) -> tuple[Options, list[Place]]:
         options = parse_options(self.options, **self.defaults)

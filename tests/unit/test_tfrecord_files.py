@@ -256,7 +256,7 @@ def test_options_are_checked() -> None:
     for options, text in (
         ({"compression": "snappy"}, "compression='snappy' is none of"),
         ({"maxFilesPerTrigger": "0"}, "neither a whole number above 0"),
-        ({"storageOptions": "[1]"}, "no JSON object"),
+        ({"storageOptions": "[1]"}, "is not a JSON object"),
     ):
         with pytest.raises(PlanError, match=text):
             parse_options(options)

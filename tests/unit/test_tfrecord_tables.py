@@ -61,7 +61,7 @@ def rows(**columns: list[Any]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-# The right-hand sides are what spark.read.parquet says of the same folders (Spark 4.3).
+# What Spark infers (PartitioningUtils); a dozen were also seen in spark.read.parquet (Spark 4.3).
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
