@@ -335,7 +335,11 @@ def test_rows_that_are_no_tensors_raise_or_give_null(
     assert nulls == [k for k in range(ROWS) if k % 10 in (3, 4)]
     assert rows["id"].to_pylist() == list(range(ROWS))
     filled = predict(
-        model, bad.where("id % 10 != 4"), features="image", columns={"image": Column(fill=0)}
+        model,
+        bad.where("id % 10 != 4"),
+        features="image",
+        columns={"image": Column(fill=0)},
+        idle_s=IDLE_S,
     )
     assert filled.where("prediction is null").count() == 0
 
@@ -567,7 +571,10 @@ def test_a_null_vector_is_a_null_like_any_other(spark: SparkSession) -> None:
 
     def scored(**options: Any) -> list[Any]:
         return [
-            row.p for row in predict(model, table, features="v", output="p", **options).collect()
+            row.p
+            for row in predict(
+                model, table, features="v", output="p", idle_s=IDLE_S, **options
+            ).collect()
         ]
 
     first, second, third = scored(on_error="null")
