@@ -16,6 +16,7 @@ from spark_strategy.errors import (
     ExecutorLostError,
     SparkStrategyError,
 )
+from spark_strategy.late_ranks import LAST_S, TaskEnds, none_came, with_unheard
 from spark_strategy.outcome import Outcome
 from spark_strategy.parameter_server import feeds, on_driver, placed
 from spark_strategy.plan import LaunchPlan
@@ -24,6 +25,7 @@ from spark_strategy.spark.environment import Versions, import_path
 from spark_strategy.spark.frames import Feeding, spread
 from spark_strategy.spark.stage import Stage
 from spark_strategy.spark.task_order import TaskOrder
+from spark_strategy.topology import forms_cluster
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -185,17 +187,20 @@ class Attempt:
     def _collected(self, stage: Stage, output: Output | None) -> tuple[Outcome, ...]:
         """The outcomes; with what the live line to the driver adds to them."""
         try:
-            outcomes = stage.outcomes()
+            ended = stage.outcomes()
         except ExecutorLostError as error:
             ran = [f"{task} on {host}" for task, host in sorted(_hosts(output).items())]
             raise ExecutorLostError(f"{error}\nThe ranks: {', '.join(ran) or 'unknown'}.") from None
         if output is not None:
             output.warn_if_unheard()
-        return outcomes
+        tasks = [str(task) for task in self._plan.topology.tasks]
+        limit_s = self._plan.orders.start_timeout_s
+        return with_unheard(ended, tasks, _hosts(output), limit_s)
 
     def _wait(self, stage: Stage, output: Output | None, chief: RankOnDriver | None) -> None:
         began = time.monotonic()
         started: float | None = None
+        ends = TaskEnds(len(placed(self._plan.topology)))
         while not stage.wait(_LOOK_S) and not (chief and chief.misses):
             if self._halt.is_set():
                 raise Halted
@@ -209,6 +214,7 @@ class Attempt:
             if started is None:
                 problem = problem or self._not_started(now - began)
             problem = problem or self._overdue(now - (started or now), output)
+            problem = problem or self._in_vain(stage, ends, started, output, chief)
             if problem is not None:
                 raise problem
 
@@ -232,6 +238,49 @@ class Attempt:
                 f"its ranks did not report. Not heard of: {', '.join(missing) or 'none'}."
             )
         return None
+
+    def _in_vain(
+        self,
+        stage: Stage,
+        ends: TaskEnds,
+        started: float | None,
+        output: Output | None,
+        chief: RankOnDriver | None,
+    ) -> SparkStrategyError | None:
+        topology, orders, now = self._plan.topology, self._plan.orders, time.monotonic()
+        progress, heard = stage.progress, _hosts(output)
+        # The tasks that feed a stage are not its ranks.
+        ranks_run = self._feeding is None or bool(heard)
+        if (chief and chief.ended_s > LAST_S) or (
+            ranks_run and ends.stand_still(tasks=progress.tasks, ended=progress.ended, now=now)
+        ):
+            return DeadlineError(
+                f"Some ranks of {topology} have ended ({progress.ended} of {progress.tasks} "
+                f"tasks), and for {LAST_S:g} s no other has. {self._running(stage)} Such a task "
+                "hangs as a whole: look at its executor."
+            )
+        # Elsewhere executors may run well that cannot reach the driver.
+        reachable = output is not None and capacity.is_local_master(self._plan.capacity.master)
+        if (
+            reachable
+            and not heard
+            and self._feeding is None
+            and forms_cluster(topology)
+            and none_came(now - (started or now), orders.start_timeout_s)
+        ):
+            return DeadlineError(
+                f"No rank of {topology} had come when start_timeout_s={orders.start_timeout_s:g} "
+                "had passed, though Spark runs their tasks: they hang before they can say anything."
+            )
+        return None
+
+    def _running(self, stage: Stage) -> str:
+        """The ranks that Spark still runs, for people."""
+        tasks = placed(self._plan.topology)
+        running = [
+            f"{tasks[index]} on {host}" for index, host in sorted(stage.running_tasks().items())
+        ]
+        return f"Still running: {', '.join(running) or 'Spark does not say which'}."
 
     def _slots(self) -> str:
         slots, needed = self._plan.capacity.slots, len(placed(self._plan.topology))

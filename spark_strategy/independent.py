@@ -20,6 +20,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.attempt import Attempt, Halted
+from spark_strategy.bounds import shown
 from spark_strategy.call_queue import LOOK_S, in_turn
 from spark_strategy.errors import PlanError, SparkStrategyError
 from spark_strategy.outcome import Failure, Outcome, Reason, Success
@@ -208,7 +209,7 @@ def check_map(topology: Topology, items: Any, max_failures: int | None) -> None:
     if max_failures is not None and not is_count(max_failures):
         raise PlanError(f"max_failures is a whole number of at least 0, found {max_failures!r}.")
     if isinstance(items, Mapping) or not isinstance(items, Iterable):
-        raise PlanError(f"map takes a list of dictionaries of arguments, found {items!r}.")
+        raise PlanError(f"map takes a list of dictionaries of arguments, found {shown(items)}.")
     if isinstance(items, Sequence):
         for index, item in enumerate(items):
             _check_item(index, item)
@@ -254,7 +255,7 @@ def _check_item(index: int, item: Any) -> None:
     if not isinstance(item, Mapping) or not all(isinstance(name, str) for name in item):
         raise PlanError(
             f"Each item is a dictionary of arguments by name, as in map([{{'rate': 0.1}}]); "
-            f"item {index} is {item!r}."
+            f"item {index} is {shown(item)}."
         )
 
 

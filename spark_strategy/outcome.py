@@ -64,6 +64,12 @@ _REASONS: Final[dict[type[BaseException], Reason]] = {
 # Failures whose message or traceback says all: what the child printed would only bury it.
 _SAY_ALL: Final = frozenset({Reason.RAISED, Reason.PLAN, Reason.DATA})
 
+# What is said of a cut: a text that was cut before is not cut again.
+_CUT_NOTE_CHARS: Final = 100
+# Failures of other ranks that an error's text names, and how much each of them says there.
+_OTHERS: Final = 20
+_OTHERS_CHARS: Final = 500
+
 _ADVICE: Final[dict[Reason, str]] = {
     Reason.EXITED: "A train function returns its result; it does not end its process.",
     Reason.KILLED: (
@@ -175,12 +181,14 @@ class Failure:
 
     def __post_init__(self) -> None:
         # Where it is made, so that thousands of ranks that all fail fit in the driver's memory.
-        for name, bounded in (
-            ("message", bounds.cut(self.message, bounds.MESSAGE_CHARS)),
-            ("traceback", bounds.cut_middle(self.traceback, bounds.TRACEBACK_CHARS)),
-            ("log_tail", bounds.cut_middle(self.log_tail, bounds.LOG_CHARS)),
+        for name, cut, most in (
+            ("message", bounds.cut, bounds.MESSAGE_CHARS),
+            ("traceback", bounds.cut_middle, bounds.TRACEBACK_CHARS),
+            ("log_tail", bounds.cut_middle, bounds.LOG_CHARS),
         ):
-            object.__setattr__(self, name, bounded)
+            text = getattr(self, name)
+            if len(text) > most + _CUT_NOTE_CHARS:
+                object.__setattr__(self, name, cut(text, most))
 
 
 Outcome = Success | Failure
@@ -256,5 +264,10 @@ def _describe(cause: Failure, others: Sequence[Failure]) -> str:
     failed = [other for other in others if other.reason is not Reason.STOPPED]
     if failed:
         parts.append("\nAlso failed, afterwards or because of it:")
-        parts.extend(f"  {other.task} on {other.host} {other.message}" for other in failed)
+        parts.extend(
+            f"  {other.task} on {other.host} {bounds.cut(other.message, _OTHERS_CHARS)}"
+            for other in failed[:_OTHERS]
+        )
+        if len(failed) > _OTHERS:
+            parts.append(f"  and {len(failed) - _OTHERS:,} more; error.failures has them all")
     return "\n".join(parts)

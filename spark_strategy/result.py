@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import pickle
+import queue
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from spark_strategy.bounds import text_of
+from spark_strategy.bounds import shown, text_of
 from spark_strategy.data.feed import FeedStats
 from spark_strategy.errors import ResultError, SparkStrategyError
 from spark_strategy.evaluator import Evaluation, EvaluatorReport
@@ -18,6 +20,9 @@ from spark_strategy.topology import EVALUATOR, TaskId
 R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
+
+# For a user's exception to come out of its pickle.
+_ORIGINAL_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ class MapResult(Generic[R]):
     def summary(self) -> str:
         """One line for each item, for people."""
         return "\n".join(
-            f"{item} {_brief(run)}" for item, run in zip(self.items, self.runs, strict=True)
+            f"{shown(item)} {_brief(run)}" for item, run in zip(self.items, self.runs, strict=True)
         )
 
 
@@ -192,12 +197,24 @@ def result_of(
 
 def _original(failure: Failure) -> BaseException | None:
     """The user's own exception, where it could travel."""
-    try:
-        error = pickle.loads(failure.error) if failure.error else None
-    # Its class may not exist here; the failure's text has the whole traceback anyway.
-    except Exception:  # noqa: BLE001
+    if not failure.error:
         return None
-    return error if isinstance(error, BaseException) else None
+    found: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def unpickle() -> None:
+        # Its class may not exist here; the failure's text has the whole traceback anyway.
+        try:
+            found.put(pickle.loads(failure.error))
+        except BaseException:  # noqa: BLE001
+            found.put(None)
+
+    # Unpickling runs the exception's own code, which may block.
+    threading.Thread(target=unpickle, daemon=True).start()
+    try:
+        error = found.get(timeout=_ORIGINAL_S)
+    except queue.Empty:
+        return None
+    return error if issubclass(type(error), BaseException) else None  # type: ignore[return-value]
 
 
 def _unpickled(success: Success) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -69,6 +70,9 @@ class RankOnDriver:
         self._error: Exception | None = None
         self._lock = threading.Lock()
         self._closed = False
+        # Not is_alive(): it says no as soon as a join() was interrupted (CPython 3.11).
+        self._ended = threading.Event()
+        self._ended_at = 0.0
         self._thread = threading.Thread(target=inheriting(spark, self._run), daemon=True)
         door = reserve(order.orders.port_range)
         self._server = LineServer(door, order.secret, self, lines=2 * ranks)
@@ -78,6 +82,11 @@ class RankOnDriver:
     def misses(self) -> Absence | None:
         """The ranks that the stage waits for in vain."""
         return self._error if isinstance(self._error, Absence) else None
+
+    @property
+    def ended_s(self) -> float:
+        """Seconds since this rank ended; 0 before."""
+        return time.monotonic() - self._ended_at if self._ended.is_set() else 0.0
 
     def completed(self, others: Sequence[Outcome]) -> tuple[Outcome, ...]:
         """All outcomes of a stage that has ended, in rank order: this rank's, and the others'.
@@ -124,7 +133,7 @@ class RankOnDriver:
             self._closed = True
         self._hang_up()
         self._join(_END_S)
-        if self._thread.is_alive():
+        if self._thread.ident is not None and not self._ended.is_set():
             _log.warning("The chief had not ended after %g s and is left behind", _END_S)
 
     def _told(self, peer: Peer) -> Owner:
@@ -144,6 +153,8 @@ class RankOnDriver:
         except Exception as error:  # noqa: BLE001
             self._error = error
         finally:
+            self._ended_at = time.monotonic()
+            self._ended.set()
             self._hang_up()
 
     def _hang_up(self) -> None:
@@ -153,7 +164,7 @@ class RankOnDriver:
 
     def _join(self, timeout_s: float) -> None:
         if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+            self._ended.wait(timeout_s)
 
 
 def one_of_each(ours: Sequence[Outcome], others: Sequence[Outcome]) -> tuple[Outcome, ...]:

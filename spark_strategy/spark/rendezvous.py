@@ -34,6 +34,10 @@ _MOST_ARRIVAL_BYTES: Final = 64 << 10
 _MOST_REFUSAL_CHARACTERS: Final = 4_000
 
 
+class LateError(RendezvousError):
+    """Not all of the other ranks came in time; Spark would wait for them."""
+
+
 class AllGather(Protocol):
     """The part of ``BarrierTaskContext`` that a rendezvous needs."""
 
@@ -196,7 +200,7 @@ def _within(timeout_s: float, call: Callable[[], list[str]]) -> list[str]:
     try:
         answer = answers.get(timeout=timeout_s)
     except queue.Empty:
-        raise RendezvousError(
+        raise LateError(
             f"waited {timeout_s:g} s for the other ranks' tasks, and not all of them came: one "
             "hangs before it could say where it listens. Look at the executors' logs."
         ) from None

@@ -6,7 +6,7 @@ import logging
 import pickle
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_strategy.outcome import Outcome
@@ -14,7 +14,7 @@ from spark_strategy.parameter_server import placed
 from spark_strategy.seal import Seal
 from spark_strategy.spark.broadcasts import for_one_run
 from spark_strategy.spark.capacity import is_connect
-from spark_strategy.spark.progress import Progress
+from spark_strategy.spark.progress import Progress, running_tasks
 from spark_strategy.spark.reports import COLUMNS, absence_in, outcomes_of
 from spark_strategy.spark.session import own_python
 from spark_strategy.spark.stage_failure import text_of, translate
@@ -75,6 +75,14 @@ class Stage:
     def progress(self) -> Progress:
         """How far Spark said the tasks were a moment ago; a barrier stage starts all at once."""
         return self._job.progress
+
+    def running_tasks(self) -> dict[int, str]:
+        """The host by partition of the tasks that run; empty where Spark does not say."""
+        if is_connect(self._spark):
+            return {}
+        with suppress(Exception):  # it only adds to an error that is raised in any case
+            return running_tasks(self._spark, self.tag)
+        return {}
 
     def close(self, timeout_s: float) -> None:
         """End this stage's job, and no other; nothing if it has ended. Safe to call again."""

@@ -237,6 +237,9 @@ class Rank:
             if forms_cluster(self._order.topology):
                 hub, secret = arrivals[0].control, self._order.secret
                 seat = Seat(hub, secret, self._rank, patience=patience)
+        except rendezvous.LateError as error:
+            # As a row it would wait for the very task that does not come.
+            raise Absence([self._failure(Reason.RENDEZVOUS, str(error))]) from error
         except RendezvousError as error:
             return self._failure(Reason.RENDEZVOUS, str(error))
         held.callback(seat.close)

@@ -158,3 +158,24 @@ def test_timings_of_a_run_are_those_of_its_slowest_rank() -> None:
     """Phase by phase."""
     assert Timings.longest([Timings(1, 5), Timings(2, 3)]) == Timings(2, 5)
     assert Timings.longest([]) == Timings()
+
+
+def test_a_thousand_failures_are_told_in_few_words() -> None:
+    """The cause in full, some others in brief, the rest by their number."""
+    others = [replace(CAUSE, rank=rank, at=20.0, message="x" * 3000) for rank in range(2, 1002)]
+    text = str(to_error([CAUSE, *others]))
+
+    assert text.startswith("worker:1 (rank 1) on host-b raised ValueError: x")
+    assert "and 980 more; error.failures has them all" in text
+    assert len(text) < 15_000
+
+
+def test_what_a_rank_says_is_bounded_where_the_failure_is_made() -> None:
+    """Also by whoever reads a report: message, traceback and output, each with what is missing."""
+    long = replace(CAUSE, message="m" * 10_000, traceback="t" * 100_000, log_tail="l" * 100_000)
+
+    assert "... cut, 6,000 characters more" in long.message
+    assert "... cut, 68,000 characters here ..." in long.traceback
+    assert "... cut, 84,000 characters here ..." in long.log_tail
+    assert from_record(*to_record(long)) == long
+    assert len(to_record(long)[0]) < 60_000
