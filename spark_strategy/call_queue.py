@@ -36,7 +36,7 @@ def in_turn(
         BaseException: whatever ``items`` or ``call`` raised.
     """
     ends: queue.SimpleQueue[tuple[int, E] | BaseException] = queue.SimpleQueue()
-    waiting, is_last, running = enumerate(items), False, 0
+    waiting, is_last, is_complete, running = enumerate(items), False, False, 0
 
     def make(index: int, item: T) -> None:
         try:
@@ -58,8 +58,10 @@ def in_turn(
                 if isinstance(ended, BaseException):
                     raise ended
                 yield ended
+        is_complete = True
     finally:
-        if running:
+        # Also with none running: an interrupt may come when one has begun and is not counted yet.
+        if not is_complete:
             halt.set()
         for _ in range(running):
             ends.get()

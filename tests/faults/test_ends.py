@@ -37,7 +37,7 @@ def test_a_rank_that_hangs_before_the_meeting_is_named() -> None:
 
     assert found["error"] == "DeadlineError", found
     assert found["text"].startswith("worker:1 (rank 1) on an executor that did not say which had ")
-    assert "start_timeout_s=5" in found["text"]
+    assert "start_timeout_s=20" in found["text"]
     assert "worker:0 on " in found["text"]
     assert found["active"] == []
 

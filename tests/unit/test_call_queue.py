@@ -70,6 +70,7 @@ def test_no_more_run_at_once_than_asked_for_and_more_when_there_is_room() -> Non
         if index < 2:
             both.wait(60)
             assert most == 2
+            both.wait(60)  # both have looked before there is room for more
             places = 4
         elif index < 6:
             four.wait(60)  # only four at once come through here
@@ -140,3 +141,27 @@ def test_as_many_jobs_as_slots_and_more_only_where_spark_makes_slots_for_them(
     """Never more than the user wants, never none, and a fixed number where Spark does not say."""
     assert at_once(1000, capacity, own_profile=own_profile) == jobs
     assert at_once(1, capacity, own_profile=own_profile) == 1
+
+
+class Interrupted(threading.Thread):
+    """A thread whose start is interrupted when it has begun, as Ctrl-C can."""
+
+    def start(self) -> None:
+        """As ever, and then the interrupt."""
+        super().start()
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_a_call_begins_halts_that_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not counted yet, and would run for ever."""
+    halt, halted = threading.Event(), threading.Event()
+
+    def call(index: int, item: int) -> None:
+        assert halt.wait(60)
+        halted.set()
+
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(in_turn(range(1), call, wrap=plain, at_once=lambda: 1, halt=halt))
+
+    assert halted.wait(60)

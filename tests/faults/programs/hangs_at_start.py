@@ -41,9 +41,10 @@ def main() -> None:
         .config("spark.python.daemon.module", "hangs_at_start")
         .getOrCreate()
     )
+    spark.range(1).count()  # Spark is warm
     found = {}
     try:
-        Launcher(MultiWorker(2), start_timeout_s=5, spark=spark).run(lambda: 1)
+        Launcher(MultiWorker(2), start_timeout_s=20, spark=spark).run(lambda: 1)
     except SparkStrategyError as error:
         found = {"error": type(error).__name__, "text": str(error)}
     found["active"] = list(spark.sparkContext.statusTracker().getActiveJobsIds())
