@@ -17,9 +17,9 @@ from spark_strategy import Launcher, MultiWorker, get_context
 from spark_strategy.errors import WorkerError
 
 PROGRAM = Path(__file__).parent / "programs" / "hangs_at_start.py"
-DEADLINE_S = 200
+DEADLINE_S = 300
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(DEADLINE_S + 20)]
 
 
 def test_a_rank_that_hangs_before_the_meeting_is_named() -> None:
