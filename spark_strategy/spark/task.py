@@ -228,18 +228,14 @@ class Rank:
             log=2 if self._order.own_log else None,
         )
         try:
-            cluster, arrivals = self._gather(arrival)
+            cluster, arrivals = self._meet(arrival)
             if cluster is None:
                 return self._failure(Reason.STOPPED, "was stopped because a rank refused")
             rendezvous_s = time.monotonic() - self._began
-            patience = self._order.orders.patience
+            patience, tasks = self._order.orders.patience, self._order.topology.tasks
             seat: Seat | OwnSeat = OwnSeat()
             if forms_cluster(self._order.topology):
-                hub, secret = arrivals[0].control, self._order.secret
-                seat = Seat(hub, secret, self._rank, patience=patience)
-        except rendezvous.LateError as error:
-            # As a row it would wait for the very task that does not come.
-            raise Absence([self._failure(Reason.RENDEZVOUS, str(error))]) from error
+                seat = Seat(arrivals[0].control, self._order.secret, self._rank, patience=patience)
         except RendezvousError as error:
             return self._failure(Reason.RENDEZVOUS, str(error))
         held.callback(seat.close)
@@ -251,13 +247,12 @@ class Rank:
             schedule_s=max(0.0, self._began_at - self._order.submitted),
             rendezvous_s=rendezvous_s,
             began=self._began,
-            serves=serves(self._order.topology, self._order.topology.tasks[self._rank]),
+            serves=serves(self._order.topology, tasks[self._rank]),
             restarts=child.folder.read_restarts(),
             evaluation_s=self._order.evaluation_s,
         )
-        outcome = Supervisor(
-            child, seat, relay, seen=seen, orders=self._order.orders, feeder=feeder
-        ).outcome()
+        orders = self._order.orders
+        outcome = Supervisor(child, seat, relay, seen=seen, orders=orders, feeder=feeder).outcome()
         if self._evaluates:
             return evaluated(outcome, child.folder)
         if not isinstance(outcome, Failure) or isinstance(seat, OwnSeat):
@@ -265,11 +260,17 @@ class Rank:
         if (ahead_s := seat.ahead_s(_BY_HUB_S)) is not None:
             outcome = replace(outcome, hub_at=outcome.at + ahead_s)
         if gone := absent(seat, self._hub, patience=patience):
-            hosts = [arrival.address.rpartition(":")[0] for arrival in arrivals]
-            names = [str(task) for task in self._order.topology.tasks]
-            by_hub = self._hub is not None
-            raise Absence([*missing(gone, names, hosts, by_hub=by_hub), outcome], self._seal)
+            hosts = [one.address.rpartition(":")[0] for one in arrivals]
+            names = list(map(str, tasks))
+            missed = missing(gone, names, hosts, by_hub=self._hub is not None)
+            raise Absence([*missed, outcome], self._seal)
         return outcome
+
+    def _meet(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
+        try:
+            return self._gather(arrival)
+        except rendezvous.LateError as error:  # a row would wait for the task that does not come
+            raise Absence([self._failure(Reason.RENDEZVOUS, str(error))], self._seal) from error
 
     def _gather(self, arrival: Arrival) -> tuple[Cluster | None, tuple[Arrival, ...]]:
         order = self._order
