@@ -261,8 +261,7 @@ class Rank:
             outcome = replace(outcome, hub_at=outcome.at + ahead_s)
         if gone := absent(seat, self._hub, patience=patience):
             hosts = [one.address.rpartition(":")[0] for one in arrivals]
-            names = list(map(str, tasks))
-            missed = missing(gone, names, hosts, by_hub=self._hub is not None)
+            missed = missing(gone, [*map(str, tasks)], hosts, by_hub=self._hub is not None)
             raise Absence([*missed, outcome], self._seal)
         return outcome
 
