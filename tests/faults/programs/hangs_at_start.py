@@ -1,30 +1,9 @@
-"""Runs two workers, the task of one of which hangs before it can meet the other.
-
-It is also the module of Spark's Python daemon on that host, which is how that task comes to hang.
-"""
+"""Runs two workers, the task of one of which hangs before it can meet the other."""
 
 import json
 import os
 import sys
-import time
 from pathlib import Path
-
-
-def be_the_daemon() -> None:
-    """Spark's own, in whose workers rank 1 hangs (a dead network disk)."""
-    from pyspark.daemon import manager
-
-    from spark_strategy.spark import task
-
-    station = task.Rank._station
-
-    def hang(rank: task.Rank, held: object) -> object:
-        while rank._rank == 1:
-            time.sleep(1.0)
-        return station(rank, held)
-
-    task.Rank._station = hang
-    manager()
 
 
 def main() -> None:
@@ -38,7 +17,7 @@ def main() -> None:
     spark = (
         SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")
-        .config("spark.python.daemon.module", "hangs_at_start")
+        .config("spark.python.daemon.module", "hanging_daemon")
         .getOrCreate()
     )
     spark.range(1).count()  # Spark is warm
@@ -54,5 +33,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-elif __name__ == "hangs_at_start":
-    be_the_daemon()
