@@ -101,7 +101,9 @@ class Stage:
             if known := absence_in(seal, text_of(error)):
                 return known
             # Not "from" it: a hundred lines of JVM frames would bury what translate() found.
-            raise translate(error) from None
+            topology = self._order.topology
+            first_rank = len(topology.tasks) - len(placed(topology))
+            raise translate(error, first_rank) from None
         tasks, topology = self._order.topology.tasks, self._order.topology
         ranks = [tasks.index(task) for task in placed(topology)]
         return outcomes_of(seal, self._job.rows or [], ranks)

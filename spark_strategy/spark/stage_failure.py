@@ -84,11 +84,16 @@ def text_of(error: BaseException) -> str:
     return "\n".join([*(one.message for one in chain_of(error)), _said(error)])
 
 
-def translate(error: BaseException) -> errors.SparkStrategyError:
-    """What Spark's own failure of a stage means to the user."""
+def translate(error: BaseException, first_rank: int = 0) -> errors.SparkStrategyError:
+    """What Spark's own failure of a stage means to the user.
+
+    Args:
+        error: what PySpark raised.
+        first_rank: the rank of the stage's first task; 1 where rank 0 runs on the driver.
+    """
     if isinstance(error, ImportError):
         return errors.PlanError(f"The driver's own Python cannot run this: {error}")
-    return explain(chain_of(error))
+    return explain(chain_of(error), first_rank)
 
 
 def chain_of(error: BaseException) -> tuple[Thrown, ...]:
@@ -129,17 +134,23 @@ def _said(error: BaseException) -> str:
         return "its text could not be read: Spark's JVM does not answer"
 
 
-def explain(chain: Sequence[Thrown]) -> errors.SparkStrategyError:
+def explain(chain: Sequence[Thrown], first_rank: int = 0) -> errors.SparkStrategyError:
     """The error for exceptions of Spark's.
 
     Args:
         chain: at least one, the outermost first.
+        first_rank: the rank of the stage's first task.
     """
     thrown = next((one for one in chain if not _only_wraps(one)), chain[-1])
     message = thrown.message
     if thrown.kind in _SPARK_EXCEPTION:
         if failed := _TASK_FAILED.match(message):
-            return _task_failed(message[failed.end() :], failed["rank"] or failed["task"])
+            who = (
+                f"rank {int(failed['rank']) + first_rank}"
+                if failed["rank"]
+                else f"task {failed['task']}"  # of a stage that makes rows, or of one call's job
+            )
+            return _task_failed(message[failed.end() :], who)
         if too_large := _TOO_LARGE.match(message):
             return _too_large(too_large[1])
         if _STOPPED.match(message):
@@ -160,18 +171,18 @@ def _only_wraps(thrown: Thrown) -> bool:
     )
 
 
-def _task_failed(text: str, partition: str) -> errors.SparkStrategyError:
+def _task_failed(text: str, who: str) -> errors.SparkStrategyError:
     """The error for a task's failure, as Spark writes it into another exception's text."""
     if lost := _LOST.match(text):
         return errors.ExecutorLostError(
-            f"Spark lost the executor of rank {partition}: {lost[0]}\n{advice(lost[0])}"
+            f"Spark lost the executor of {who}: {lost[0]}\n{advice(lost[0])}"
         )
     if not (kind := _JAVA_CLASS.match(text)):
         return errors.WorkerError(f"Spark ended the stage: {_reason(text)}")
     thrown = Thrown(kind[1], text[kind.end() :])
     if thrown.kind == _OUT_OF_MEMORY:
         return errors.WorkerError(
-            f"Spark's executor of rank {partition} ran out of Java memory ({_reason(text)}). Rows "
+            f"Spark's executor of {who} ran out of Java memory ({_reason(text)}). Rows "
             "on their way to the ranks and the values that they return pass through it: raise "
             "spark.executor.memory, or send less."
         )

@@ -204,7 +204,8 @@ class Supervisor:
         if end is None:
             if (guard := self._child.guard_code) is None:
                 return None
-            what = f"lost the guard of its process, which ended with code {guard} (a full disk?)"
+            likely = "a full disk?" if guard >= 0 else "something stopped it by a signal"
+            what = f"lost the guard of its process, which ended with code {guard} ({likely})"
             return self._failure(Reason.EXITED if guard >= 0 else Reason.KILLED, what)
         self._relay.join(_DRAIN_S)
         if said:

@@ -161,14 +161,17 @@ def test_a_python_that_does_not_start_is_shown() -> None:
     assert "No module named pyspark" in str(error)
 
 
-@pytest.mark.parametrize(("text", "rank"), [(BARRIER, 1), (TASK, 0)])
-def test_a_lost_executor_is_named_with_its_rank(text: str, rank: int) -> None:
-    """In a barrier stage and in a job of one task."""
+@pytest.mark.parametrize(
+    ("text", "first_rank", "who"),
+    [(BARRIER, 0, "rank 1"), (BARRIER, 1, "rank 2"), (TASK, 0, "task 0"), (TASK, 1, "task 0")],
+)
+def test_a_lost_executor_is_named_with_its_rank(text: str, first_rank: int, who: str) -> None:
+    """In a barrier stage, also beside a chief on the driver; elsewhere a partition is no rank."""
     why = "ExecutorLostFailure (executor 0 exited caused by one of the running tasks) Reason: 137"
-    error = explain([AWAIT, Thrown(SPARK, text + why)])
+    error = explain([AWAIT, Thrown(SPARK, text + why)], first_rank)
 
     assert type(error) is ExecutorLostError
-    assert f"rank {rank}: {why}\n" in str(error)
+    assert f"executor of {who}: {why}\n" in str(error)
 
 
 @pytest.mark.parametrize(
