@@ -55,13 +55,20 @@ def failing(data: bytes) -> None:
     raise ValueError(f"{len(data)} bytes")
 
 
+def _block_folders() -> Iterator[Path]:
+    """Where Spark's block managers on this machine keep their files."""
+    return Path(tempfile.gettempdir()).glob("blockmgr-*")
+
+
 class Session:
     """One session that everything happens in."""
 
     def __init__(self, folder: Path) -> None:
         import keras
 
+        others = set(_block_folders())
         self.spark = quiet_spark("local[2]")
+        self._blocks = set(_block_folders()) - others
         context = self.spark.sparkContext
         self._context = context
         self._gateway, self._jvm = context._gateway, context._jvm  # noqa: SLF001
@@ -146,8 +153,7 @@ class Session:
         from pyspark import SparkFiles
 
         own = Path(SparkFiles.getRootDirectory()).parent
-        blocks = self._java.sc().env().blockManager().diskBlockManager()
-        places = {own, *(Path(str(one)) for one in blocks.localDirs())}
+        places = {own, *self._blocks}
         temporary = Path(tempfile.gettempdir())
         shared = Path("/dev/shm")
         for parent in (temporary, shared):

@@ -23,6 +23,7 @@ def test_a_literal_null_is_a_null() -> None:
     output = Output("y", "float32", (2,))
     scoring = Scoring(
         key="k",
+        name="m",
         model=bytes,
         fitting=never,
         replied=(output,),
