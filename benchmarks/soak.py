@@ -10,7 +10,7 @@ import gc
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,6 +37,13 @@ ALLOWED = {
     "queries": 0,
     "progress_handlers": 0,
 }
+# The arguments of MBeanServer.invoke.
+_INVOKE = (
+    "javax.management.ObjectName",
+    "java.lang.String",
+    "[Ljava.lang.Object;",
+    "[Ljava.lang.String;",
+)
 LARGE = bytes(1_500_000)  # more than PySpark sends without a broadcast
 
 
@@ -53,6 +60,15 @@ def length(data: bytes) -> int:
 def failing(data: bytes) -> None:
     """A run that fails, with a large argument as well."""
     raise ValueError(f"{len(data)} bytes")
+
+
+def _array(gateway: Any, kind: Any, values: Iterable[Any]) -> Any:
+    """A Java array."""
+    given = list(values)
+    made = gateway.new_array(kind, len(given))
+    for index, value in enumerate(given):
+        made[index] = value
+    return made
 
 
 def _block_folders() -> Iterator[Path]:
@@ -169,13 +185,17 @@ class Session:
     def _objects(self) -> Callable[[str], int]:
         """Live objects of a class in the JVM, by its own histogram."""
         jvm, gateway = self._jvm, self._gateway
-        arguments = gateway.new_array(jvm.java.lang.Object, 1)
-        arguments[0] = gateway.new_array(jvm.java.lang.String, 0)
-        signature = gateway.new_array(jvm.java.lang.String, 1)
-        signature[0] = "[Ljava.lang.String;"
+        nothing = _array(gateway, jvm.java.lang.String, ())
+        arguments = _array(gateway, jvm.java.lang.Object, [nothing])
+        signature = _array(gateway, jvm.java.lang.String, ["[Ljava.lang.String;"])
         name = jvm.javax.management.ObjectName("com.sun.management:type=DiagnosticCommand")
+        # Py4J cannot call a method of the server's own class, which its module does not export.
+        kind = jvm.java.lang.Class.forName
+        kinds = _array(gateway, jvm.java.lang.Class, map(kind, _INVOKE))
+        invoke = kind("javax.management.MBeanServer").getMethod("invoke", kinds)
         server = jvm.java.lang.management.ManagementFactory.getPlatformMBeanServer()
-        text = server.invoke(name, "gcClassHistogram", arguments, signature)
+        given = (name, "gcClassHistogram", arguments, signature)
+        text = invoke.invoke(server, _array(gateway, jvm.java.lang.Object, given))
         rows = re.findall(r"^ *\d+: +(\d+) +\d+ +(\S+)", text, re.MULTILINE)
         counts = {kind: int(count) for count, kind in rows}
         return lambda kind: counts.get(kind, 0)
