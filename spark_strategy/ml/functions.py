@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -175,7 +176,20 @@ class Arguments:
         specs = specs_of(schema, declared(known, features, self.inputs, {}))
         if without := [one.name for one in specs if one.needs_length]:
             raise PlanError(f"The model does not say how long the arrays of {without[0]} are.")
+        self._check_width(specs)
         return canonical(specs, features)
+
+    def _check_width(self, specs: Sequence[ColumnSpec]) -> None:
+        """Refuse another number of values in a row than a model with one flat input takes."""
+        if len(self.inputs) != 1 or len(self.inputs[0].shape) != 1:
+            return
+        (wanted,) = self.inputs[0].shape
+        found = sum(math.prod(size or 0 for size in spec.shape) for spec in specs)
+        if found != wanted:
+            raise PlanError(
+                f"The function was called with {found} values for each row, and the model takes "
+                f"{wanted}: give as many numbers, or an array of them."
+            )
 
     def _features(self, names: list[str]) -> Features:
         if len(self.inputs) == 1:

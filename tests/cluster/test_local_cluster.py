@@ -78,4 +78,4 @@ def test_a_host_that_is_gone_is_named_before_spark_misses_it(local_cluster: Targ
         assert "has been silent for 20 s" in first
         assert 20 < ended["seconds"] < 55
         assert ended["again"] == [0, 1]
-    assert answer["rank 0"]["failures"][1:] == [["worker:1", "lost"]]
+    assert answer["rank 0"]["failures"][1:] == [["worker:1", "cut off"]]

@@ -16,9 +16,10 @@ def test_without_a_session_a_local_one_is_made_and_named(site: Site) -> None:
 
     assert answer["before"]
     assert answer["values"] == [[0, answer["driver"]], [1, answer["driver"]]]
-    assert answer["master"] == "local[2]"
+    slots = int(answer["master"].removeprefix("local[").removesuffix("]"))
+    assert slots >= 16, "a larger run may come after a small one"
     assert answer["rows"] == 5
-    assert "No active SparkSession: starting one on local[2]" in program.err
+    assert "No active SparkSession: starting one on local[" in program.err
 
 
 @pytest.mark.timeout(400)

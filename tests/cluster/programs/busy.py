@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from pyspark import InheritableThread
@@ -82,7 +83,9 @@ if __name__ == "__main__":
         "succeeds": distribute(MultiWorker(2), logs=None)(addresses)("beside")[0],
         "fails": error_of(Launcher(MultiWorker(2), logs=None), fail),
         # Four slots exist and the other work holds one.
-        "waits": error_of(Launcher(MultiWorker(4), logs=None, start_timeout_s=6), addresses),
+        "waits": error_of(
+            Launcher(MultiWorker(4), logs=None, start_timeout_s=6), partial(addresses, "waits")
+        ),
         "other still runs": thread.is_alive() and "sum" not in other,
     }
     Path(FLAG).touch()
