@@ -70,6 +70,8 @@ def main(path: str, parent: str, started: str) -> None:
         server = _Server(folder, int(parent), started)
         server.answer(server.load())
     except BaseException:  # noqa: BLE001 - whatever it is, the task that waits says it
+        # That task removes the folder, unless Spark has ended it meanwhile.
+        folder.model_path.unlink(missing_ok=True)
         folder.fail(traceback.format_exc()[-_TRACE_CHARS:])
         os._exit(1)
 
