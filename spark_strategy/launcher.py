@@ -16,7 +16,7 @@ from spark_strategy import shipping
 from spark_strategy.attempt import Attempt, Objection, no_objection
 from spark_strategy.data.columns import Column
 from spark_strategy.data.declarations import check_declarations
-from spark_strategy.data.feed import Cache
+from spark_strategy.data.feed import Cache, check_cache
 from spark_strategy.errors import PlanError
 from spark_strategy.evaluator import Evaluator
 from spark_strategy.fed import Fed
@@ -167,8 +167,7 @@ class Launcher:
         """
         refuse_in_rank()
         check_declarations(columns)
-        if cache is not None and not isinstance(cache, Cache):
-            raise PlanError(f"cache is a Cache, as in Cache(memory=True); found {cache!r}.")
+        check_cache(cache)
         return Fed(self, feeding(data, self._session, columns=columns, cache=cache or Cache()))
 
     def map(

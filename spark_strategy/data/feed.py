@@ -40,6 +40,16 @@ class Cache:
             )
 
 
+def check_cache(cache: object) -> None:
+    """Refuse what is neither a ``Cache`` nor None.
+
+    Raises:
+        PlanError: shows how to write one.
+    """
+    if cache is not None and not isinstance(cache, Cache):
+        raise PlanError(f"cache is a Cache, as in Cache(memory=True); found {cache!r}.")
+
+
 @dataclass(frozen=True, slots=True)
 class FeedOrder:
     """What the ranks are told about the rows they will get. Travels to the executors.

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from spark_strategy.data.columns import ColumnSpec
 from spark_strategy.data.declarations import check_declarations
-from spark_strategy.data.feed import Cache
+from spark_strategy.data.feed import check_cache
 from spark_strategy.errors import PlanError
 from spark_strategy.launcher import Launcher
 from spark_strategy.spark.arguments import check_frame
@@ -67,8 +67,7 @@ def check_feeding(*, columns: Any, cache: Any, shuffle: Any, seed: Any) -> None:
         PlanError: names the argument, what was found and what to pass.
     """
     check_declarations(columns)
-    if cache is not None and not isinstance(cache, Cache):
-        raise PlanError(f"cache is a Cache, as in Cache(memory=True); found {cache!r}.")
+    check_cache(cache)
     if shuffle is not None and not is_count(shuffle):
         raise PlanError(
             "shuffle is the number of rows of a window, 0 to keep the order, or None for the "

@@ -23,9 +23,11 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from spark_strategy.data.paths import FileRoot
 from spark_strategy.errors import PlanError
 from spark_strategy.parameter_server import ParameterServer
 from spark_strategy.spark.capacity import file_root, is_local_master
@@ -138,13 +140,18 @@ def checking(
         selection: which columns become features, label and weight.
         specs: the columns.
     """
-    if isinstance(launcher.topology, ParameterServer):
-        return ModelCheck(None, polite=True)
     spark = df.sparkSession
-    order = CheckOrder(
-        model, selection, tuple(specs), file_root(spark), str(Path.cwd()), import_path()
-    )
+    order = CheckOrder(model, selection, tuple(specs), FileRoot(), str(Path.cwd()), import_path())
+    if isinstance(launcher.topology, ParameterServer) or _digest(order) in _PASSED:
+        return ModelCheck(None, polite=True)
+    # Last, because it asks Spark for Hadoop's whole configuration.
+    order = replace(order, files=file_root(spark))
     return ModelCheck(order, polite=is_local_master(spark.conf.get("spark.master", None) or ""))
+
+
+def _digest(order: CheckOrder) -> str:
+    """What an order is known by; the files are the session's and do not change."""
+    return hashlib.sha256(pickle.dumps(replace(order, files=FileRoot()))).hexdigest()
 
 
 class ModelCheck:
@@ -156,7 +163,7 @@ class ModelCheck:
     """
 
     def __init__(self, order: CheckOrder | None, *, polite: bool) -> None:
-        self._digest = hashlib.sha256(pickle.dumps(order)).hexdigest()
+        self._digest = "" if order is None else _digest(order)
         self._folder: CheckFolder | None = None
         self._mistake: PlanError | None = None
         if order is not None and self._digest not in _PASSED:
